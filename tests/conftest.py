@@ -1,0 +1,63 @@
+"""What every test shares: strict JAX, a key, and a watch on compilations.
+
+JAX itself reads `JAX_COMPILATION_CACHE_DIR` and
+`JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`, which `scripts/test` sets, so a
+second run of the tests finds its programs compiled.
+"""
+
+from collections.abc import Iterator
+import contextlib
+
+import hypothesis
+import jax
+import pytest
+
+# A silent broadcast from [O] to [B, O] hides wrong shapes.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Two devices make every sharded path run without an accelerator.
+jax.config.update("jax_num_cpu_devices", 2)
+
+# The first example compiles, which no deadline in milliseconds can allow for;
+# a fixed choice of examples makes a failure the same on every machine.
+hypothesis.settings.register_profile("jaxedge", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("jaxedge")
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@contextlib.contextmanager
+def _watch() -> Iterator[list[str]]:
+    """Yields a list that grows by one name for each compiled function."""
+    names = []
+
+    def listen(event: str, duration: float, **details) -> None:
+        del duration
+        if event == _COMPILED:
+            names.append(str(details.get("fun_name", "unnamed")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A PRNG key, the same in every test."""
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def compilations():
+    """A context manager that lists the functions compiled inside it.
+
+    Use it as `with compilations() as names: ...` and then
+    `assert not names`. A program taken from the persistent cache counts too:
+    JAX asked for a compilation, which a cache hit only made cheap.
+    """
+    with _watch() as names:
+        jax.jit(lambda: 0)()
+    # Else a JAX that renamed its event would let every such test pass.
+    assert names, f"this JAX does not report {_COMPILED!r}"
+    return _watch
