@@ -1,0 +1,93 @@
+"""Errors that name the culprit, the value and the remedy.
+
+Checks look at concrete values only: under jit, vmap or grad a traced value
+passes, because its number is not known there.
+"""
+
+from collections.abc import Iterable
+import difflib
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class UsageError(ValueError):
+    """An input that the user can mend; the message says how, in one line."""
+
+
+def unknown(kind: str, name: object, options: Iterable[str]) -> UsageError:
+    """An error for a name that is not among `options`, with a did-you-mean."""
+    options = sorted(options)
+    close = difflib.get_close_matches(str(name), options, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return UsageError(
+        f"unknown {kind} {name!r}.{hint} Known: {', '.join(options)}."
+    )
+
+
+def concrete(value: Any) -> bool:
+    """Whether `value` holds numbers now (no tracer, no bare object)."""
+    return not isinstance(value, jax.core.Tracer) and isinstance(
+        value, (bool, int, float, np.ndarray, np.generic, jax.Array)
+    )
+
+
+def in_range(
+    name: str,
+    value: Any,
+    low: float = -np.inf,
+    high: float = np.inf,
+    *,
+    open_low: bool = False,
+) -> None:
+    """Raises unless every number of `value` is finite and in [low, high].
+
+    Args:
+        name: what the user calls the value.
+        value: scalar or array; a tracer passes unchecked.
+        low: smallest allowed value (excluded with `open_low`).
+        high: largest allowed value.
+        open_low: whether `low` itself is forbidden.
+
+    Raises:
+        UsageError: naming the value and the allowed range.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return
+    if not concrete(value) or np.asarray(value).dtype.kind not in "biuf":
+        raise UsageError(f"{name} must be a number, got {value!r}.")
+    numbers = np.asarray(value)
+    bad = ~np.isfinite(numbers) | (numbers > high) | (numbers < low)
+    if open_low:
+        bad |= numbers == low
+    if bad.any():
+        bracket = "(" if open_low else "["
+        shown = numbers[bad].flat[0] if numbers.ndim else numbers[()]
+        raise UsageError(
+            f"{name} is {shown}, but must lie in {bracket}{low}, {high}]."
+        )
+
+
+def finite(name: str, array: Any) -> None:
+    """Raises if an array with concrete values holds NaN or infinity.
+
+    Raises:
+        UsageError: with the count and the place of the first bad entry.
+    """
+    if not concrete(array):
+        return
+    bad = ~np.isfinite(np.asarray(array, dtype=np.float32))
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise UsageError(
+            f"{name} holds {int(bad.sum())} NaN or infinite values, the first"
+            f" at index {place}; clean the array before use."
+        )
+
+
+def choice(name: str, value: object, options: Iterable[str]) -> None:
+    """Raises unless `value` is one of `options`."""
+    options = tuple(options)
+    if value not in options:
+        raise unknown(name, value, options)
