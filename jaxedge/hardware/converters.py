@@ -1,0 +1,88 @@
+"""Digital-to-analogue and analogue-to-digital conversion.
+
+Every converter passes its gradient straight through, inside its range.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxedge.core import checks
+
+
+def straight_through(x: jax.Array, value: jax.Array) -> jax.Array:
+    """`value` forward, exactly; the gradient of `x` backward."""
+    return jax.lax.stop_gradient(value) + (x - jax.lax.stop_gradient(x))
+
+
+def uniform(x: jax.Array, lo: ArrayLike, hi: ArrayLike, bits: int) -> jax.Array:
+    """Rounds to 2^bits levels between `lo` and `hi` and clips outside.
+
+    code = clip(round((x - lo) / step), 0, 2^bits - 1), step = (hi - lo) /
+    (2^bits - 1), halves to even (device_physics D.6). Where hi equals lo the
+    only level is lo. Outside the range the gradient is zero.
+
+    Args:
+        x: any shape and unit.
+        lo: lowest level, broadcastable to `x`, unit of `x`.
+        hi: highest level.
+        bits: resolution, at least 1.
+
+    Returns:
+        The value of the code, shape and dtype of `x`.
+    """
+    check_bits("bits", bits)
+    levels = 2**bits - 1
+    step = (hi - jnp.asarray(lo, x.dtype)) / levels
+    safe = jnp.where(step > 0, step, 1)
+    code = jnp.clip(jnp.round((x - lo) / safe), 0, levels)
+    value = (lo + code * step).astype(x.dtype)
+    return straight_through(jnp.clip(x, lo, hi), value)
+
+
+def affine(x: jax.Array, bits: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Splits vectors into unsigned codes: x is about step * code + low.
+
+    Args:
+        x: [..., I].
+        bits: resolution, at least 1.
+
+    Returns:
+        code [..., I], whole numbers in [0, 2^bits - 1] whose gradient is that
+        of (x - low) / step; step and low [..., 1], one a vector. A constant
+        vector has code 0 (device_physics D.6).
+    """
+    check_bits("input_bits", bits)
+    low = jax.lax.stop_gradient(x.min(-1, keepdims=True))
+    high = jax.lax.stop_gradient(x.max(-1, keepdims=True))
+    step = (high - low) / (2**bits - 1)
+    scaled = (x - low) / jnp.where(step > 0, step, 1)
+    return straight_through(scaled, jnp.round(scaled)), step, low
+
+
+def bit_planes(code: jax.Array, bits: int) -> jax.Array:
+    """Binary digits of whole numbers, least first: [..., I] -> [bits, ..., I].
+
+    The gradient of plane k is that of code / (bits * 2^k), so that the
+    weighted sum of the planes has the gradient of the code.
+    """
+    whole = jax.lax.stop_gradient(code).astype(jnp.int32)
+    planes = [
+        straight_through(
+            code / (bits * 2**k), ((whole >> k) & 1).astype(code.dtype)
+        )
+        for k in range(bits)
+    ]
+    return jnp.stack(planes)
+
+
+def check_bits(name: str, bits: int | None) -> None:
+    """Raises unless `bits` is None or a whole number in [1, 24]."""
+    if bits is None:
+        return
+    whole = isinstance(bits, int) and not isinstance(bits, bool)
+    if not whole or not 1 <= bits <= 24:
+        raise checks.UsageError(
+            f"{name} is {bits!r}, but must be a whole number in [1, 24], or"
+            " None for no quantisation."
+        )

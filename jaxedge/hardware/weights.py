@@ -1,0 +1,281 @@
+"""Hardware is a kind of weight: the leaf protocol, `dot`, `conv`, `deploy`.
+
+A network multiplies by whatever leaf it finds in its parameters. A plain array
+is ideal hardware; a `Weight` knows its own physics.
+
+Letters: B batch, H height, W width, I inputs, O outputs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import re
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxedge.core import checks
+from jaxedge.core.keys import stream
+from jaxedge.core.trees import map_named
+
+# A product that is linear in both arguments: (x, matrix [I, O]) -> y.
+Product = Callable[[jax.Array, jax.Array], jax.Array]
+Padding = str | Sequence[tuple[int, int]]
+
+
+class Weight:
+    """A hardware leaf: a frozen pytree that takes the place of an array.
+
+    Attributes:
+        shape: of the weight it stands for, [I, O] or [h, w, I, O].
+        by_vector: whether each input vector meets the array as such (its
+            converters or tiles are not linear), so that a convolution has
+            to be unrolled into vectors.
+    """
+
+    shape: Any
+    by_vector: Any = False
+
+    def multiply(
+        self, x: jax.Array, product: Product, key: jax.Array | None
+    ) -> jax.Array:
+        """`product(x, matrix)` as this hardware computes it."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return int(jnp.prod(jnp.array(self.shape)))
+
+    @property
+    def ndim(self) -> int:
+        """Rank of the weight."""
+        return len(self.shape)
+
+
+class Spec(Protocol):
+    """How to put a weight on some hardware."""
+
+    def program(self, key: jax.Array, w: Any) -> Weight: ...
+
+
+def is_weight(node: Any) -> bool:
+    """Whether a node of a parameter tree is a hardware leaf."""
+    return isinstance(node, Weight)
+
+
+def dot(
+    x: jax.Array, w: jax.Array | Weight, *, key: jax.Array | None = None
+) -> jax.Array:
+    """Multiplies vectors by a weight on any hardware.
+
+    Args:
+        x: [..., I], floating point.
+        w: array or hardware leaf of shape [I, O].
+        key: read key, consumed; None reads without noise.
+
+    Returns:
+        [..., O], dtype of `x`.
+
+    Raises:
+        UsageError: when the shapes do not fit.
+    """
+    x = jnp.asarray(x)
+    if len(w.shape) != 2:
+        raise checks.UsageError(
+            f"dot needs a weight [I, O], got shape {tuple(w.shape)}; use conv"
+            " for a kernel [h, w, I, O]."
+        )
+    _check_fan("dot", x, w.shape[0])
+    return _multiply(x, w, _matmul, key)
+
+
+def conv(
+    x: jax.Array,
+    w: jax.Array | Weight,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """Convolves images with a kernel on any hardware.
+
+    Hardware whose converters see one vector at a time gets every patch as a
+    vector of h * w * I inputs (device_physics D.7).
+
+    Args:
+        x: [B, H, W, I], floating point.
+        w: array or hardware leaf of shape [h, w, I, O].
+        strides: one number, or one for each of H and W.
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        key: read key, consumed; None reads without noise.
+
+    Returns:
+        [B, H', W', O], dtype of `x`.
+
+    Raises:
+        UsageError: when the shapes do not fit.
+    """
+    x = jnp.asarray(x)
+    if len(w.shape) != 4 or x.ndim != 4:
+        raise checks.UsageError(
+            f"conv needs x [B, H, W, I] and a kernel [h, w, I, O], got"
+            f" {x.shape} and {tuple(w.shape)}."
+        )
+    _check_fan("conv", x, w.shape[2])
+    strides = (strides, strides) if isinstance(strides, int) else strides
+    if isinstance(w, Weight) and w.by_vector:
+        vectors = patches(x, w.shape[:2], strides, padding)
+        return _multiply(vectors, w, _matmul, key)
+
+    def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            x,
+            matrix.reshape(w.shape).astype(x.dtype),
+            tuple(strides),
+            padding if isinstance(padding, str) else tuple(padding),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    return _multiply(x, w, product, key)
+
+
+def patches(
+    x: jax.Array,
+    window: Sequence[int],
+    strides: Sequence[int],
+    padding: Padding,
+) -> jax.Array:
+    """Unrolls images into the vectors that a kernel meets.
+
+    Shifted slices instead of a convolution with a one-hot kernel: faster on
+    CPU, and with a gradient that is fast inside scans.
+
+    Args:
+        x: [B, H, W, I].
+        window: kernel height and width.
+        strides: one for each of H and W.
+        padding: as in `conv`.
+
+    Returns:
+        [B, H', W', h * w * I], in the order of a kernel reshaped to [-1, O].
+    """
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(
+            x.shape[1:3], tuple(window), tuple(strides), padding
+        )
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    counts = [
+        (n - k) // s + 1
+        for n, k, s in zip(x.shape[1:3], window, strides, strict=True)
+    ]
+    stops = [(n - 1) * s + 1 for n, s in zip(counts, strides, strict=True)]
+    shifts = [
+        x[:, i : i + stops[0] : strides[0], j : j + stops[1] : strides[1]]
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
+    return jnp.concatenate(shifts, -1)
+
+
+def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
+    """Puts one weight on hardware: the same key gives the same array.
+
+    Args:
+        key: chip key, consumed.
+        w: array [I, O] or [h, w, I, O], or a leaf that the hardware can
+            program (`MaskedRandom`).
+        spec: the hardware, for example `crossbar.Spec`.
+
+    Returns:
+        A hardware leaf with the shape of `w`.
+
+    Raises:
+        UsageError: for NaN or infinite weights, or an unfit rank.
+    """
+    if isinstance(w, Weight) and not hasattr(w, "mask"):
+        raise checks.UsageError(
+            f"a {type(w).__name__} is programmed already; program the trained"
+            " weights instead of the chip."
+        )
+    if len(w.shape) not in (2, 4):
+        raise checks.UsageError(
+            f"hardware holds weights [I, O] or [h, w, I, O], got shape"
+            f" {tuple(w.shape)}."
+        )
+    return spec.program(key, w)
+
+
+def deploy(
+    key: jax.Array, params: Any, plan: Spec | Mapping[str, Spec | None]
+) -> Any:
+    """Makes one chip of a network: programs the leaves that the plan names.
+
+    Each leaf draws from the stream of its path, so that adding a layer changes
+    no other layer's cells.
+
+    Args:
+        key: chip key; the same key is the same chip.
+        params: pytree of arrays and hardware leaves.
+        plan: one spec for every matrix and kernel (arrays of rank 2 or 4 and
+            leaves), or a mapping from regular expressions, searched in the
+            path (such as "Dense_0/kernel"), to specs; the first match counts,
+            None keeps a leaf ideal, and unmatched leaves stay as they are.
+
+    Returns:
+        `params` with hardware leaves in place of the chosen ones.
+
+    Raises:
+        UsageError: for a pattern that matches no leaf; lists the paths.
+    """
+    rules = plan if isinstance(plan, Mapping) else {"": plan}
+    seen: list[str] = []
+    used: set[str] = set()
+
+    def place(path: str, leaf: Any) -> Any:
+        if not is_weight(leaf) and jnp.ndim(leaf) not in (2, 4):
+            return leaf
+        seen.append(path)
+        for pattern, spec in rules.items():
+            if re.search(pattern, path):
+                used.add(pattern)
+                if spec is None:
+                    return leaf
+                return program(stream(key, path), leaf, spec)
+        return leaf
+
+    deployed = map_named(place, params, is_leaf=is_weight)
+    for pattern in rules:
+        if pattern not in used:
+            raise checks.UsageError(
+                f"the plan's pattern {pattern!r} matches no weight; the"
+                f" weights are: {', '.join(seen) or 'none'}."
+            )
+    return deployed
+
+
+def _matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    return jnp.matmul(x, matrix.astype(x.dtype))
+
+
+def _multiply(
+    x: jax.Array,
+    w: jax.Array | Weight,
+    product: Product,
+    key: jax.Array | None,
+) -> jax.Array:
+    if isinstance(w, Weight):
+        return w.multiply(x, product, key).astype(x.dtype)
+    return product(x, w)
+
+
+def _check_fan(name: str, x: jax.Array, fan: int) -> None:
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise checks.UsageError(
+            f"{name} needs floating-point inputs, got {x.dtype}; convert them"
+            " first."
+        )
+    if x.ndim < 1 or x.shape[-1] != fan:
+        raise checks.UsageError(
+            f"{name} got inputs of shape {x.shape}, whose last axis must be"
+            f" {fan}, the inputs of the weight."
+        )
