@@ -1,0 +1,102 @@
+"""Data sets in memory, checked once where they enter.
+
+Letters: N examples, B batch, H height, W width, C channels.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxedge.core import checks
+
+
+class Source(NamedTuple):
+    """One split of a labelled data set; build it with `make_source`.
+
+    Attributes:
+        x: inputs, [N, ...] float32; images are [N, H, W, C].
+        y: labels, [N] int32 in [0, len(classes)).
+        classes: the name of each label.
+        name: the data set's name.
+        split: "train", "valid" or "test".
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: tuple[str, ...]
+    name: str
+    split: str
+
+
+class Batch(NamedTuple):
+    """Rows of a `Source`.
+
+    Attributes:
+        x: inputs, [B, ...] float32.
+        y: labels, [B] int32.
+        weight: [B] float32, 1 for a row of the source and 0 for padding.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+
+def make_source(
+    x: Any, y: Any, *, classes: tuple[str, ...], name: str, split: str
+) -> Source:
+    """A `Source` whose arrays have been checked.
+
+    Args:
+        x: inputs, [N, ...] float32, finite, N > 0.
+        y: labels, [N], any integer dtype, in [0, len(classes)).
+        classes: the name of each label.
+        name: the data set's name, for error messages and reports.
+        split: the split's name, likewise.
+
+    Returns:
+        The source, with labels as int32.
+
+    Raises:
+        UsageError: naming the data set, the array and the remedy.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    where = f"{name}/{split}"
+    _check_inputs(f"the inputs of {where}", x)
+    _check_labels(f"the labels of {where}", y, len(x), len(classes))
+    return Source(x, y.astype(np.int32), tuple(classes), name, split)
+
+
+def _check_inputs(what: str, x: np.ndarray) -> None:
+    # Another dtype is not cast: uint8 pixels want scaling, float64 rounding,
+    # and which scaling is right only the caller knows.
+    if x.dtype != np.float32:
+        raise checks.UsageError(
+            f"{what} are {x.dtype}, but must be float32; scale and convert"
+            " them with astype(numpy.float32)."
+        )
+    if x.ndim < 2 or x.size == 0:
+        raise checks.UsageError(
+            f"{what} have shape {x.shape}, but must be [N, ...] with at least"
+            " one example and one feature."
+        )
+    checks.finite(what, x)
+
+
+def _check_labels(what: str, y: np.ndarray, rows: int, classes: int) -> None:
+    if y.dtype.kind not in "iu":
+        raise checks.UsageError(
+            f"{what} are {y.dtype}, but must be integers; give the index of"
+            " each example's class."
+        )
+    if y.shape != (rows,):
+        raise checks.UsageError(
+            f"{what} have shape {y.shape}, but the inputs need ({rows},): one"
+            " label an example."
+        )
+    bad = np.flatnonzero((y < 0) | (y >= classes))
+    if bad.size:
+        raise checks.UsageError(
+            f"{what} hold {y[bad[0]]} at index {bad[0]}, but must lie in"
+            f" [0, {classes - 1}]; relabel or drop such examples."
+        )
