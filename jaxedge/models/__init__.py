@@ -1,0 +1,12 @@
+"""Thin flax.linen networks that run on any hardware.
+
+Each takes `(x, *, train=False, key=None)`; `key` is the read key, and every
+layer draws from the stream of its path.
+"""
+
+from jaxedge.models.cnn import Cnn as Cnn
+from jaxedge.models.layers import Conv as Conv
+from jaxedge.models.layers import Dense as Dense
+from jaxedge.models.mlp import Mlp as Mlp
+
+__all__ = ["Cnn", "Conv", "Dense", "Mlp"]

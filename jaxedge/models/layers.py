@@ -1,0 +1,101 @@
+"""Layers that multiply by the leaf they are given."""
+
+from collections.abc import Sequence
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxedge import hardware
+from jaxedge.core import checks
+from jaxedge.core.keys import stream
+
+Init = nn.initializers.Initializer
+# U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of torch (Kaiming, a=sqrt 5).
+DEFAULT_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+# Collection that counts the vectors a layer sends to its array, per example.
+COUNTS = "counts"
+
+
+def _weight(module: nn.Module, shape: Sequence[int], init: Init) -> Any:
+    """The layer's kernel: an array at init, later any leaf of that shape."""
+    if not module.has_variable("params", "kernel"):
+        return module.param("kernel", init, tuple(shape))
+    kernel = module.get_variable("params", "kernel")
+    if tuple(kernel.shape) != tuple(shape):
+        raise checks.UsageError(
+            f"layer {'/'.join(module.path)} needs a weight of shape"
+            f" {tuple(shape)}, got {tuple(kernel.shape)}."
+        )
+    return kernel
+
+
+def _read_key(module: nn.Module, key: jax.Array | None) -> jax.Array | None:
+    return None if key is None else stream(key, "/".join(module.path))
+
+
+class Dense(nn.Module):
+    """A matrix product without bias: [..., I] to [..., features].
+
+    Attributes:
+        features: number of outputs.
+        init: initialiser of the kernel [I, features].
+    """
+
+    features: int
+    init: Init = DEFAULT_INIT
+
+    @nn.compact
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        kernel = _weight(self, (x.shape[-1], self.features), self.init)
+        y = hardware.dot(x, kernel, key=_read_key(self, key))
+        self.sow(COUNTS, "vectors", jnp.int32(math.prod(y.shape[1:-1])))
+        return y
+
+
+class Conv(nn.Module):
+    """A convolution without bias: [B, H, W, I] to [B, H', W', features].
+
+    Attributes:
+        features: number of outputs.
+        window: kernel height and width.
+        strides: one number, or one for each of height and width.
+        padding: "SAME", "VALID" or pairs.
+        init: initialiser of the kernel [h, w, I, features].
+    """
+
+    features: int
+    window: tuple[int, int] = (3, 3)
+    strides: int | tuple[int, int] = 1
+    padding: str | tuple[tuple[int, int], ...] = "SAME"
+    init: Init = DEFAULT_INIT
+
+    @nn.compact
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        shape = (*self.window, x.shape[-1], self.features)
+        y = hardware.conv(
+            x,
+            _weight(self, shape, self.init),
+            strides=self.strides,
+            padding=self.padding,
+            key=_read_key(self, key),
+        )
+        self.sow(COUNTS, "vectors", jnp.int32(math.prod(y.shape[1:-1])))
+        return y
+
+
+class Norm(nn.Module):
+    """Batch normalisation without learned scale or bias."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        norm = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            use_bias=False,
+            use_scale=False,
+        )
+        return norm(x)

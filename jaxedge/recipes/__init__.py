@@ -1,0 +1,19 @@
+"""One published system a file; each composes the rooms below into a Recipe."""
+
+from types import ModuleType
+
+from jaxedge.core import checks
+from jaxedge.recipes import edge_pruning as edge_pruning
+from jaxedge.recipes.recipe import Recipe as Recipe
+
+RECIPES: dict[str, ModuleType] = {"edge_pruning": edge_pruning}
+
+
+def get(name: str) -> ModuleType:
+    """The module of a recipe, with `parse` and `build`."""
+    if name not in RECIPES:
+        raise checks.unknown("recipe", name, RECIPES)
+    return RECIPES[name]
+
+
+__all__ = ["RECIPES", "Recipe", "edge_pruning", "get"]

@@ -1,0 +1,209 @@
+"""Edge pruning of random resistive memory, arXiv:2311.07164.
+
+The weights are random and stay; a score for each decides which edges exist.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxedge import hardware
+from jaxedge.core import checks
+from jaxedge.core.keys import stream
+from jaxedge.core.trees import map_named
+from jaxedge.learn import masks
+from jaxedge.recipes import settings, supervised
+from jaxedge.recipes.recipe import Recipe, Sums
+
+
+class Learn(NamedTuple):
+    """What is learned.
+
+    Attributes:
+        rule: "mask" learns the edges of a random network, "weights" trains
+            the weights of the same network, the baseline.
+        keep: fraction of weights kept in every layer.
+        weights: random weights, "signed" constants or "kaiming_normal".
+        dead_band_start: relative score change below which a cell keeps its
+            state; 0 turns the band off.
+        dead_band_stop: where the band ends.
+        dead_band_steps: improvements of the selection metric on the way.
+    """
+
+    rule: str
+    keep: float
+    weights: str
+    dead_band_start: float
+    dead_band_stop: float
+    dead_band_steps: int
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        checks.choice("learn.rule", self.rule, ("mask", "weights"))
+        checks.choice("learn.weights", self.weights, _WEIGHTS)
+        checks.in_range("learn.keep", self.keep, 0, 1)
+        checks.in_range("learn.dead_band_start", self.dead_band_start, 0)
+        checks.in_range("learn.dead_band_stop", self.dead_band_stop, 0)
+        checks.in_range("learn.dead_band_steps", self.dead_band_steps, 1)
+
+
+class Memory(NamedTuple):
+    """What the rule remembers beside the scores.
+
+    Attributes:
+        weights: frozen random weights.
+        mask: the mask in force; kept with the scores, because with a
+            dead-band the scores alone do not tell it.
+        limit: present width of the dead-band, [].
+        best: best selection metric so far, [].
+        programmed: mask flips since the start, without the initial pruning.
+    """
+
+    weights: Any
+    mask: Any
+    limit: jax.Array
+    best: jax.Array
+    programmed: jax.Array
+
+
+def random_weights(
+    key: jax.Array, like: jax.Array, keep: float, kind: str
+) -> jax.Array:
+    """Weights that are never trained.
+
+    std = sqrt(2 / (keep * fan_in)): the reference scale of a layer of which
+    a share `keep` is left (edge_pruning 4.1, trap T1).
+
+    Args:
+        key: consumed.
+        like: a freshly initialised kernel [..., O], whose signs are taken.
+        keep: fraction kept.
+        kind: "signed" for sign(like) * std, "kaiming_normal" for N(0, std).
+    """
+    fan_in = math.prod(like.shape[:-1])
+    std = math.sqrt(2 / (max(keep, 1 / fan_in) * fan_in))
+    return _WEIGHTS[kind](key, like) * std
+
+
+_WEIGHTS = {
+    "signed": lambda key, like: jnp.where(like < 0, -1.0, 1.0),
+    "kaiming_normal": lambda key, like: jax.random.normal(key, like.shape),
+}
+
+
+def mask_rule(learn: Learn) -> supervised.Rule:
+    """Learned scores choose which frozen weights exist."""
+
+    def init(key: jax.Array, params: Any) -> tuple[Any, Memory]:
+        def scores(path: str, kernel: jax.Array) -> jax.Array:
+            bound = 1 / math.sqrt(math.prod(kernel.shape[:-1]))
+            return jax.random.uniform(
+                stream(key, f"scores/{path}"), kernel.shape, kernel.dtype,
+                -bound, bound,
+            )  # fmt: skip
+
+        def weights(path: str, kernel: jax.Array) -> jax.Array:
+            return random_weights(
+                stream(key, f"weights/{path}"),
+                kernel,
+                learn.keep,
+                learn.weights,
+            )
+
+        learned = map_named(scores, params)
+        return learned, Memory(
+            weights=map_named(weights, params),
+            mask=jax.tree.map(
+                lambda s: masks.top_fraction(s, learn.keep), learned
+            ),
+            limit=jnp.float32(learn.dead_band_start),
+            best=jnp.float32(-jnp.inf),
+            programmed=jnp.float32(0),
+        )
+
+    def view(scores: Any, memory: Memory) -> Any:
+        return jax.tree.map(
+            lambda s, w, m: hardware.MaskedRandom(w, masks.attach(s, m)),
+            scores,
+            memory.weights,
+            memory.mask,
+        )
+
+    def advance(old: Any, new: Any, memory: Memory) -> tuple[Memory, Sums]:
+        mask = jax.tree.map(
+            lambda o, n, m: masks.dead_band(o, n, m, memory.limit, learn.keep),
+            old,
+            new,
+            memory.mask,
+        )
+        flips = optax.tree.sum(jax.tree.map(masks.flips, memory.mask, mask))
+        return (
+            memory._replace(mask=mask, programmed=memory.programmed + flips),
+            {"flips/total": flips},
+        )
+
+    def review(memory: Memory, metrics: Any) -> Memory:
+        # The band narrows whenever the selection metric improves, and is not
+        # clamped at its stop (edge_pruning 4.4).
+        narrowing = learn.dead_band_start - learn.dead_band_stop
+        better = metrics["accuracy"] > memory.best
+        step = narrowing / learn.dead_band_steps
+        limit = jnp.maximum(memory.limit - jnp.where(better, step, 0), 0)
+        return memory._replace(
+            limit=limit.astype(jnp.float32),
+            best=jnp.maximum(memory.best, metrics["accuracy"]),
+        )
+
+    return supervised.Rule(init, view, advance, review)
+
+
+class Settings(NamedTuple):
+    """A config of this recipe, checked."""
+
+    data: settings.Data
+    model: settings.Model
+    learn: Learn
+    optimizer: settings.Sgd
+    train: settings.Train
+    hardware: settings.Hardware
+
+
+def parse(config: Any) -> Settings:
+    """Unpacks a config; raises UsageError for a bad or unknown field."""
+    return settings.unpack_sections(Settings, config)
+
+
+def build(
+    given: Settings, example: Any, classes: int, steps_per_epoch: int
+) -> Recipe:
+    """The recipe of a config.
+
+    Args:
+        given: from `parse`.
+        example: [1, ...] inputs of the data set.
+        classes: number of classes of the data set.
+        steps_per_epoch: for the learning-rate schedule.
+    """
+    model = settings.make_model(given.model, classes)
+    rule = (
+        mask_rule(given.learn)
+        if given.learn.rule == "mask"
+        else supervised.weights_rule()
+    )
+    optimiser = settings.make_sgd(
+        given.optimizer, given.train.epochs, steps_per_epoch
+    )
+    on = given.train.hardware
+    placement = supervised.Placement(
+        None if on == "ideal" else settings.make_plan(given.hardware),
+        fresh=on == "fresh_chips",
+    )
+    return supervised.make(
+        model, jnp.asarray(example), rule, optimiser, placement
+    )
+
+
+__all__ = ["Learn", "Memory", "Settings", "build", "mask_rule", "parse"]

@@ -1,0 +1,55 @@
+"""What every learning system looks like to the loop."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+# Sums over examples, added up over batches and divided once at the end.
+Sums = dict[str, jax.Array]
+
+
+class Recipe(NamedTuple):
+    """A learning system as pure functions over a state.
+
+    Attributes:
+        init: key -> state.
+        update: (state, batch) -> (state, sums). One batch of learning; every
+            entry of the sums is divided by their "count".
+        finish: state -> variables, the flax collections of the network that
+            is put on a chip ("params" and what else it needs).
+        evaluate: (variables, batch, key) -> sums with "count". `key` is the
+            read key, None for a read without noise; padded rows weigh 0.
+        review: (state, metrics) -> state, after every evaluation, for rules
+            that react to it.
+        forward: (variables, x, key, **apply) -> outputs; further arguments,
+            such as `mutable`, are those of flax's `apply`.
+    """
+
+    init: Callable[[jax.Array], Any]
+    update: Callable[[Any, Any], tuple[Any, Sums]]
+    finish: Callable[[Any], Any]
+    evaluate: Callable[..., Sums]
+    review: Callable[[Any, Any], Any]
+    forward: Callable[..., Any]
+
+
+def mean(sums: Sums) -> dict[str, float]:
+    """Divides sums by their count, on the host.
+
+    Every entry but "count" is divided; an entry named "<name>/total" is kept
+    as it is, under its own name.
+    """
+    host = {k: float(v) for k, v in jax.device_get(sums).items()}
+    count = host.pop("count")
+    return {
+        name.removesuffix("/total"): value
+        if name.endswith("/total")
+        else value / count
+        for name, value in host.items()
+    }
+
+
+def add(a: Sums, b: Sums) -> Sums:
+    """Adds two sets of sums."""
+    return jax.tree.map(lambda x, y: x + y, a, b)

@@ -1,0 +1,228 @@
+"""Where configs end: sections become checked NamedTuples."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+
+from jaxedge import models
+from jaxedge.core import checks
+from jaxedge.hardware import crossbar, devices
+from jaxedge.quantize import integer
+
+T = TypeVar("T")
+
+
+class Data(NamedTuple):
+    """Which data set: a name of `jaxedge.data`."""
+
+    name: str
+
+
+class Model(NamedTuple):
+    """Which network.
+
+    Attributes:
+        name: "mlp" or "cnn".
+        widths: hidden widths of the mlp; for the cnn its two channel counts
+            and its hidden width.
+        bits: resolution of the activations, None for exact ones.
+        over: range of the activation quantiser, "example" or "tensor".
+    """
+
+    name: str
+    widths: tuple[int, ...]
+    bits: int | None
+    over: str
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        checks.choice("model.name", self.name, _MODELS)
+        checks.choice("model.over", self.over, integer.RANGES)
+        for width in self.widths:
+            checks.in_range("model.widths", width, 1)
+        if self.bits is not None:
+            checks.in_range("model.bits", self.bits, 1, 24)
+        if self.name == "cnn" and len(self.widths) != 3:
+            raise checks.UsageError(
+                f"model.widths is {self.widths}, but the cnn takes three: two"
+                " channel counts and a hidden width, such as (64, 16, 128)."
+            )
+
+
+class Sgd(NamedTuple):
+    """Stochastic gradient descent with momentum and cosine decay."""
+
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        checks.in_range(
+            "optimizer.learning_rate", self.learning_rate, 0, open_low=True
+        )
+        checks.in_range("optimizer.momentum", self.momentum, 0, 1)
+        checks.in_range("optimizer.weight_decay", self.weight_decay, 0)
+
+
+class Train(NamedTuple):
+    """How long and on what.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch: examples a step.
+        evaluate_every: epochs between evaluations.
+        checkpoint_every: epochs between checkpoints.
+        select_on: split that chooses the best epoch. "test" repeats the
+            papers' released code and leaks the test set into the choice.
+        hardware: "ideal", "one_chip" (the same chip at every step) or
+            "fresh_chips" (a new chip at every step).
+    """
+
+    epochs: int
+    batch: int
+    evaluate_every: int
+    checkpoint_every: int
+    select_on: str
+    hardware: str
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        for name in ("epochs", "batch", "evaluate_every", "checkpoint_every"):
+            checks.in_range(f"train.{name}", getattr(self, name), 1)
+        checks.choice("train.select_on", self.select_on, ("valid", "test"))
+        checks.choice(
+            "train.hardware",
+            self.hardware,
+            ("ideal", "one_chip", "fresh_chips"),
+        )
+
+
+class Hardware(NamedTuple):
+    """The chip that the network is put on.
+
+    Attributes:
+        device: a preset of `hardware.devices`.
+        overrides: fields of the device; None keeps the preset's value.
+        seconds: time since programming, s.
+        rows: rows of a tile.
+        columns: columns of a tile.
+        input_bits: resolution of the inputs, None for exact ones.
+        bit_serial: whether inputs enter one bit plane at a time.
+        adc_bits: resolution of the ADC, None for an exact one.
+        adc_range: share of the full scale that the ADC covers.
+        read: "vector" or "batch", see `crossbar.Spec`.
+    """
+
+    device: str
+    overrides: Mapping[str, Any]
+    seconds: float
+    rows: int
+    columns: int
+    input_bits: int | None
+    bit_serial: bool
+    adc_bits: int | None
+    adc_range: float
+    read: str
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        make_plan(self).check()
+
+
+_MODELS: dict[str, Callable[[Model, int], nn.Module]] = {
+    "mlp": lambda m, classes: models.Mlp(
+        (*m.widths, classes), bits=m.bits, over=m.over
+    ),
+    "cnn": lambda m, classes: models.Cnn(
+        classes, tuple(m.widths[:2]), m.widths[2], bits=m.bits, over=m.over
+    ),
+}
+
+
+def make_model(model: Model, classes: int) -> nn.Module:
+    """The network of a config."""
+    return _MODELS[model.name](model, classes)
+
+
+def make_plan(given: Hardware) -> crossbar.Spec:
+    """The crossbar of a config, for every layer."""
+    fields = given._asdict()
+    overrides = fields.pop("overrides").items()
+    device = devices.get(
+        fields.pop("device"), **{k: v for k, v in overrides if v is not None}
+    )
+    return crossbar.Spec(device, **fields)
+
+
+def make_sgd(
+    sgd: Sgd, epochs: int, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    """Momentum with weight decay in the gradient and cosine decay by epoch.
+
+    The form of torch's SGD and CosineAnnealingLR, stepped once an epoch.
+    """
+
+    def rate(step: Any) -> Any:
+        epoch = step // steps_per_epoch
+        return sgd.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
+
+    return optax.chain(
+        optax.add_decayed_weights(sgd.weight_decay),
+        optax.sgd(rate, sgd.momentum or None),
+    )
+
+
+def unpack(kind: type[T], section: Any, name: str) -> T:
+    """Turns a config section into a NamedTuple and checks it.
+
+    Args:
+        kind: a NamedTuple class, with `check` where it has ranges.
+        section: a mapping with exactly the fields of `kind`.
+        name: the section's name, for messages.
+
+    Raises:
+        UsageError: for a missing or unknown field, or a bad value.
+    """
+    fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+    if not isinstance(section, Mapping) and not hasattr(section, "keys"):
+        raise checks.UsageError(
+            f"config.{name} is {section!r}, but must be a section with the"
+            f" fields {', '.join(fields)}."
+        )
+    values = {key: _plain(section[key]) for key in section.keys()}
+    for key in values:
+        if key not in fields:
+            raise checks.unknown(f"config field {name}.", key, fields)
+    for field in fields:
+        if field not in values:
+            raise checks.UsageError(
+                f"config.{name} lacks the field {field!r}; give it a value."
+            )
+    result = kind(**values)
+    if hasattr(result, "check"):
+        result.check()  # type: ignore[attr-defined]
+    return result
+
+
+def unpack_sections(kind: type[T], config: Any) -> T:
+    """Unpacks a NamedTuple of NamedTuples, one section a field."""
+    sections = {}
+    for name, section_kind in kind.__annotations__.items():
+        if name not in config:
+            raise checks.UsageError(
+                f"the config lacks the section {name!r}; it needs"
+                f" {', '.join(kind.__annotations__)}."
+            )
+        sections[name] = unpack(section_kind, config[name], name)
+    return kind(**sections)
+
+
+def _plain(value: Any) -> Any:
+    """ConfigDicts become dicts, lists tuples, all else stays."""
+    if hasattr(value, "items"):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,176 @@
+"""Gradient training of a classifier, on ideal or simulated hardware.
+
+What is learned need not be the weights: a `Rule` says how learned parameters
+become the network's.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxedge import hardware
+from jaxedge.core.keys import stream
+from jaxedge.recipes.recipe import Recipe, Sums
+
+
+class Rule(NamedTuple):
+    """How learned parameters become the parameters of a network.
+
+    Attributes:
+        init: (key, params) -> (learned, memory) from freshly drawn params.
+        view: (learned, memory) -> params, differentiable in `learned`.
+        advance: (old, new, memory) -> (memory, sums) after a step.
+        review: (memory, metrics) -> memory after an evaluation.
+    """
+
+    init: Callable[[jax.Array, Any], tuple[Any, Any]]
+    view: Callable[[Any, Any], Any]
+    advance: Callable[[Any, Any, Any], tuple[Any, Sums]]
+    review: Callable[[Any, Any], Any]
+
+
+class State(NamedTuple):
+    """All that training carries from step to step.
+
+    Attributes:
+        step: int32 [].
+        key: the run's key; steps draw from its streams.
+        learned: pytree that the optimiser moves.
+        memory: the rule's own state.
+        stats: running statistics of normalisation layers.
+        opt: the optimiser's state.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    learned: Any
+    memory: Any
+    stats: Any
+    opt: optax.OptState
+
+
+class Placement(NamedTuple):
+    """Which hardware the network is trained on.
+
+    Attributes:
+        plan: as in `hardware.deploy`; None trains on ideal hardware.
+        fresh: a new chip at every step instead of one chip for all.
+    """
+
+    plan: Any = None
+    fresh: bool = True
+
+
+def weights_rule() -> Rule:
+    """The plain rule: the learned parameters are the weights."""
+    return Rule(
+        init=lambda key, params: (params, ()),
+        view=lambda learned, memory: learned,
+        advance=lambda old, new, memory: (memory, {}),
+        review=lambda memory, metrics: memory,
+    )
+
+
+_IDEAL = Placement()
+
+
+def make(
+    model: nn.Module,
+    example: jax.Array,
+    rule: Rule,
+    optimiser: optax.GradientTransformation,
+    placement: Placement = _IDEAL,
+) -> Recipe:
+    """A recipe that minimises cross-entropy by gradients.
+
+    Args:
+        model: classifier called as (x, train=, key=).
+        example: [1, ...] inputs, for shapes.
+        rule: what is learned.
+        optimiser: an optax transformation.
+        placement: hardware in the training loop.
+
+    Returns:
+        A recipe whose batches have `x`, `y` and `weight`, and whose sums are
+        loss and accuracy.
+    """
+
+    def init(key: jax.Array) -> State:
+        variables = model.init(stream(key, "params"), example)
+        learned, memory = rule.init(stream(key, "rule"), variables["params"])
+        return State(
+            step=jnp.int32(0),
+            key=key,
+            learned=learned,
+            memory=memory,
+            stats=variables.get("batch_stats", {}),
+            opt=optimiser.init(learned),
+        )
+
+    def on_hardware(state: State, params: Any) -> tuple[Any, Any]:
+        if placement.plan is None:
+            return params, None
+        step = state.step if placement.fresh else None
+        chip = stream(state.key, "training chip", step)
+        read = stream(state.key, "training read", state.step)
+        return hardware.deploy(chip, params, placement.plan), read
+
+    def update(state: State, batch: Any) -> tuple[State, Sums]:
+        def loss(learned: Any) -> tuple[jax.Array, Any]:
+            params = rule.view(learned, state.memory)
+            params, read = on_hardware(state, params)
+            logits, changed = model.apply(
+                {"params": params, "batch_stats": state.stats},
+                batch.x,
+                train=True,
+                key=read,
+                mutable=["batch_stats"],
+            )
+            sums = _sums(logits, batch)
+            return sums["loss"] / sums["count"], (sums, changed)
+
+        grads, (sums, changed) = jax.grad(loss, has_aux=True)(state.learned)
+        delta, opt = optimiser.update(grads, state.opt, state.learned)
+        learned = optax.apply_updates(state.learned, delta)
+        memory, extra = rule.advance(state.learned, learned, state.memory)
+        state = state._replace(
+            step=state.step + 1,
+            learned=learned,
+            memory=memory,
+            stats=changed.get("batch_stats", {}),
+            opt=opt,
+        )
+        return state, sums | extra
+
+    def finish(state: State) -> Any:
+        params = rule.view(state.learned, state.memory)
+        return {"params": params, "batch_stats": state.stats}
+
+    def forward(
+        variables: Any, x: jax.Array, key: jax.Array | None = None, **apply
+    ) -> Any:
+        return model.apply(variables, x, key=key, **apply)
+
+    def evaluate(
+        variables: Any, batch: Any, key: jax.Array | None = None
+    ) -> Sums:
+        return _sums(forward(variables, batch.x, key), batch)
+
+    def review(state: State, metrics: Any) -> State:
+        return state._replace(memory=rule.review(state.memory, metrics))
+
+    return Recipe(init, update, finish, evaluate, review, forward)
+
+
+def _sums(logits: jax.Array, batch: Any) -> Sums:
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.y)
+    right = (logits.argmax(-1) == batch.y).astype(logits.dtype)
+    return {
+        "count": batch.weight.sum(),
+        "loss": (loss * batch.weight).sum(),
+        "accuracy": (right * batch.weight).sum(),
+    }
