@@ -1,0 +1,175 @@
+"""Checkpoints on orbax: latest and best kept, corrupt ones passed over."""
+
+from collections.abc import Iterator, Mapping
+import logging
+from pathlib import Path
+import shutil
+from typing import Any
+import zlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+_LOG = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Keeps the two latest, so that one may be lost, and the best by `metric`.
+    Saving is asynchronous. A checkpoint carries a digest of its arrays; one
+    that cannot be read, or whose digest differs, is passed over with a
+    warning and the one before it used.
+
+    Args:
+        folder: created if missing.
+        metric: name of the metric whose largest value is best.
+    """
+
+    def __init__(self, folder: str | Path, metric: str):
+        policy = ocp.checkpoint_managers
+
+        def value(metrics: Mapping[str, float] | None) -> float:
+            return (metrics or {metric: -np.inf})[metric]
+
+        self._metric = metric
+        # orbax refuses relative paths with pages of traceback.
+        self._folder = Path(folder).resolve()
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy.AnyPreservationPolicy(
+                    [
+                        policy.LatestN(2),
+                        policy.BestN(get_metric_fn=value, n=1),
+                    ]
+                ),
+                create=True,
+            ),
+        )
+
+    def save(
+        self, step: int, tree: Any, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Saves `tree` as `step` in the background.
+
+        Args:
+            step: steps done; a step that is on disk already is left alone.
+            tree: pytree of arrays and keys.
+            metrics: what the best is chosen by; None is never the best.
+        """
+        if step in self._manager.all_steps():
+            return
+        host = jax.device_get(_plain(tree))
+        metrics = dict(metrics or {self._metric: -np.inf})
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(host),
+                digest=ocp.args.JsonSave({"crc32": digest(host)}),
+            ),
+            metrics={self._metric: float(metrics[self._metric])},
+        )
+
+    def latest(self, like: Any) -> tuple[int, Any] | None:
+        """The newest sound checkpoint as (step, tree), None if there is none.
+
+        Unsound ones are removed, so that their steps can be saved again.
+
+        Args:
+            like: pytree of arrays or `jax.ShapeDtypeStruct`, for structure.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        return next(self._sound(steps, like, remove=True), None)
+
+    def best(self, like: Any) -> tuple[int, Any] | None:
+        """The sound checkpoint with the largest metric, the earliest of ties.
+
+        Returns:
+            (step, tree), or None if there is none.
+        """
+        ranked = sorted(
+            self._manager.all_steps(), key=lambda s: (-self._value(s), s)
+        )
+        return next(self._sound(ranked, like, remove=False), None)
+
+    def close(self) -> None:
+        """Waits for saves under way."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def wait(self) -> None:
+        """Waits until every save is on disk."""
+        self._manager.wait_until_finished()
+
+    def _value(self, step: int) -> float:
+        try:
+            return float(self._manager.metrics(step)[self._metric])  # type: ignore
+        except Exception:  # noqa: BLE001 - any damage means: not the best
+            return -np.inf
+
+    def _sound(
+        self, steps: list[int], like: Any, remove: bool
+    ) -> Iterator[tuple[int, Any]]:
+        for step in steps:
+            try:
+                yield step, self._load(step, like)
+            except Exception as error:  # noqa: BLE001 - orbax raises anything
+                reason = str(error).strip().split("\n")[0][:200]
+                _LOG.warning(
+                    "checkpoint %d of %s is damaged (%s: %s); trying the one"
+                    " before it.",
+                    step,
+                    self._folder,
+                    type(error).__name__,
+                    reason,
+                )
+                if remove:
+                    shutil.rmtree(self._folder / str(step))
+                    self._manager.reload()
+
+    def _load(self, step: int, like: Any) -> Any:
+        shapes = jax.eval_shape(_plain, like)
+        target = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+        found = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(target),
+                digest=ocp.args.JsonRestore(),
+            ),
+        )
+        if digest(found["state"]) != found["digest"]["crc32"]:
+            raise ValueError("its arrays differ from their digest")
+        return _restored(like, found["state"])
+
+
+def digest(tree: Any) -> int:
+    """CRC-32 over the bytes, shapes and types of all leaves, in order."""
+    crc = 0
+    for leaf in jax.tree.leaves(tree):
+        array = np.ascontiguousarray(leaf)
+        crc = zlib.crc32(f"{array.dtype}{array.shape}".encode(), crc)
+        crc = zlib.crc32(array.tobytes(), crc)
+    return crc
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(tree: Any) -> Any:
+    """Typed keys as their numbers, so that every leaf is an array."""
+    return jax.tree.map(
+        lambda a: jax.random.key_data(a) if _is_key(a) else a, tree
+    )
+
+
+def _restored(like: Any, plain: Any) -> Any:
+    """`plain` with the keys and dtypes of `like`, on the device."""
+
+    def one(old: Any, new: Any) -> jax.Array:
+        array = jax.numpy.asarray(new)
+        return jax.random.wrap_key_data(array) if _is_key(old) else array
+
+    return jax.tree.map(one, like, plain)

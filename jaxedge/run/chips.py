@@ -1,0 +1,114 @@
+"""A study is a map over chips: one compiled program, bounded memory."""
+
+from collections.abc import Callable, Sequence
+import functools
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+from jaxedge.core import checks
+from jaxedge.core.keys import check_key
+
+MODES = ("auto", "map", "vmap")
+# Share of a device's memory that the chips of one block may take.
+_MEMORY_SHARE = 0.25
+_HOST_BYTES = 2**30
+
+
+def chip_map(
+    f: Callable[..., Any],
+    keys: jax.Array,
+    *,
+    args: Sequence[Any] = (),
+    mode: str = "auto",
+    block: int | None = None,
+) -> Any:
+    """Runs `f(key, *args)` for every key, over all devices that JAX sees.
+
+    Chips are spread over the devices. Each device takes them one after the
+    other ("map") or in vectorised blocks ("vmap"). "auto" maps on CPU, where
+    batched products of many chips overflow the caches, and vectorises on
+    accelerators, with a block as large as a quarter of the memory allows. No
+    memory grows with the number of chips but the results.
+
+    A second call with the same `f` and new numbers compiles nothing: pass
+    what varies through `args` rather than a closure.
+
+    Args:
+        f: pure function of a key and `args` to a pytree of arrays.
+        keys: [n] typed keys; a key is a chip, whatever n, mode and block.
+        args: further arguments of `f`, the same for every chip.
+        mode: "auto", "map" or "vmap".
+        block: chips a device computes at once in "vmap" mode; None chooses.
+
+    Returns:
+        The pytree of `f` with a leading axis [n], on the host's devices.
+
+    Raises:
+        UsageError: for keys that are no [n] keys, a bad mode or block.
+    """
+    check_key(keys)
+    if keys.ndim != 1 or not keys.size:
+        raise checks.UsageError(
+            f"chip_map needs keys of shape [n] with n >= 1, got {keys.shape};"
+            " make them with core.chip_keys(key, n)."
+        )
+    checks.choice("mode", mode, MODES)
+    if block is not None:
+        checks.in_range("block", block, 1)
+    if mode == "auto":
+        mode = "map" if jax.default_backend() == "cpu" else "vmap"
+    share = math.ceil(keys.size / len(jax.devices()))
+    if mode == "map":
+        block = None
+    else:
+        block = min(block or _block(f, keys[0], tuple(args)), share)
+    mesh = jax.make_mesh((len(jax.devices()),), ("chip",), (AxisType.Auto,))
+    padded = _pad(keys, share * mesh.size)
+    padded = jax.device_put(padded, NamedSharding(mesh, PartitionSpec("chip")))
+    out = _map(padded, tuple(args), f=f, block=block, mesh=mesh)
+    return jax.tree.map(lambda y: y[: keys.size], out)
+
+
+@functools.partial(jax.jit, static_argnames=("f", "block", "mesh"))
+def _map(keys, args, *, f, block, mesh: Mesh):
+    def local(keys, args):
+        return jax.lax.map(lambda key: f(key, *args), keys, batch_size=block)
+
+    chip, every = PartitionSpec("chip"), PartitionSpec()
+    sharded = jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(chip, every),
+        out_specs=chip,
+        check_vma=False,
+    )
+    return sharded(keys, args)
+
+
+def _pad(keys: jax.Array, size: int) -> jax.Array:
+    """Repeats the last key up to `size`, for equal shares."""
+    return keys[np.minimum(np.arange(size), keys.size - 1)]
+
+
+@functools.cache
+def _bytes_per_chip(f, shapes) -> int:
+    key, args = jax.tree.unflatten(*shapes)
+    memory = jax.jit(f).lower(key, *args).compile().memory_analysis()
+    used = memory.temp_size_in_bytes + memory.output_size_in_bytes
+    return max(int(used), 1)
+
+
+def _block(f, key, args) -> int:
+    """The largest block that fits the share of memory."""
+    leaves, tree = jax.tree.flatten((key, args))
+    shapes = tuple(
+        jax.ShapeDtypeStruct(np.shape(a), jax.numpy.result_type(a))
+        for a in leaves
+    )
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    budget = (limit or _HOST_BYTES) * _MEMORY_SHARE
+    return max(int(budget // _bytes_per_chip(f, (tree, shapes))), 1)

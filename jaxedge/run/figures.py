@@ -1,0 +1,428 @@
+"""The pictures of a report: arrays in, one matplotlib Figure out.
+
+Figures are built through matplotlib's objects: no pyplot, no open windows, no
+state shared between calls. matplotlib is imported inside the functions, so
+that nobody waits for it who draws nothing. Colours are those of Okabe and Ito
+(Color Universal Design, 2008), which colour-blind readers tell apart.
+
+Letters: C chips, L levels, I word lines (inputs), O bit lines (outputs).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxedge.core import checks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Rows = Sequence[Mapping[str, Any]]
+
+INK, MUTED, LINE = "#24313d", "#5b6873", "#d7dde2"
+BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
+VERMILION, SKY = "#d55e00", "#56b4e9"
+
+# The first panels of a learning curve: scalar, label, factor.
+_PANELS = (
+    ("loss", "Loss", 1.0),
+    ("accuracy", "Accuracy (%)", 100.0),
+    ("flips", "Mask flips", 1.0),
+)
+_PHASES = (("train", SKY), ("valid", VERMILION), ("test", GREEN))
+# Where energy goes: entry of a layer, label, colour.
+PARTS = (
+    ("joules_adc", "ADC", BLUE),
+    ("joules_dac", "DAC", ORANGE),
+    ("joules_array", "Array", GREEN),
+    ("joules_digital", "Digital", SKY),
+)
+# Longest line drawn and largest map side: more is not seen, only stored.
+_POINTS = 400
+MAP_SIDE = 192
+
+
+def chip_yield(accuracy_C: np.ndarray, threshold: float) -> float:
+    """The share of chips with an accuracy of at least `threshold`, [0, 1]."""
+    # Compared in the array's own dtype: float32(0.9) reaches a limit of 0.9.
+    return float(np.mean(np.asarray(accuracy_C) >= threshold))
+
+
+def learning_curve(rows: Rows) -> Figure:
+    """Loss, accuracy and mask flips over training, by phase.
+
+    A line of more than 400 rows is averaged in equal blocks.
+
+    Args:
+        rows: what `metrics.read` returns; None marks a value that was not
+            finite and breaks the line.
+
+    Raises:
+        UsageError: if no row holds any of these scalars.
+    """
+    shown = [p for p in _PANELS if any(p[0] in row for row in rows)]
+    if not shown:
+        raise checks.UsageError(
+            f"none of {len(rows)} rows of metrics holds a loss, an accuracy"
+            " or flips; train before drawing the learning curve."
+        )
+    x_name = "epoch" if all("epoch" in row for row in rows) else "step"
+    fig, axes = _figure(1 + 3.1 * len(shown), 3.1, columns=len(shown))
+    for ax, (name, label, factor) in zip(axes, shown, strict=True):
+        for phase, colour in _PHASES:
+            x, y = _series(rows, phase, x_name, name)
+            if len(x):
+                marker = "o" if len(x) <= 20 else ""
+                ax.plot(
+                    x, y * factor, color=colour, lw=1.8, marker=marker,
+                    ms=4, label=phase,
+                )  # fmt: skip
+        ax.set_xlabel(x_name.capitalize())
+        ax.set_ylabel(label)
+        _integers(ax)
+    most = max(axes, key=lambda ax: len(ax.get_lines()))
+    if len(most.get_lines()) > 1:
+        _legend(most, loc="best")
+    return fig
+
+
+def accuracy_histogram(accuracy_C: np.ndarray, threshold: float) -> Figure:
+    """How many chips reach which accuracy; those of the yield are shaded.
+
+    Args:
+        accuracy_C: accuracy of every chip, [C] in [0, 1].
+        threshold: accuracy that a good chip reaches, in [0, 1].
+
+    Raises:
+        UsageError: if an accuracy is NaN or there are no chips.
+    """
+    accuracy_C = np.asarray(accuracy_C)
+    _chips("accuracy", accuracy_C)
+    edges = _edges(accuracy_C, threshold)
+    good_C = accuracy_C >= threshold
+    fig, (ax,) = _figure(6.4, 3.4)
+    for chips_C, colour, label in (
+        (good_C, BLUE, f"at least {100 * threshold:.1f} %"),
+        (~good_C, "#b3bcc4", "below"),
+    ):
+        ax.hist(
+            100.0 * accuracy_C[chips_C], bins=list(100 * edges), color=colour,
+            edgecolor="white", lw=0.5,
+            label=f"{label}: {int(chips_C.sum()):,} chips",
+        )  # fmt: skip
+    span = edges[-1] - edges[0]
+    if edges[0] - span <= threshold <= edges[-1] + span:
+        ax.axvline(100 * threshold, color=VERMILION, lw=1.5, ls="--")
+    ax.set_title(
+        f"yield {100 * chip_yield(accuracy_C, threshold):.1f} %",
+        loc="left", fontsize=12, fontweight="bold", color=INK,
+    )  # fmt: skip
+    ax.set_xlabel("Test accuracy of a chip (%)")
+    ax.set_ylabel("Chips")
+    _integers(ax, "y")
+    # Above the axes, where it cannot hide a bar.
+    _legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    return fig
+
+
+def accuracy_against(
+    levels: np.ndarray,
+    accuracy_LxC: np.ndarray,
+    xlabel: str,
+    *,
+    log: bool = False,
+) -> Figure:
+    """Accuracy of chips over a stress: mean, 5th to 95th percentile, chips.
+
+    Args:
+        levels: the stress, [L], in the unit that `xlabel` states.
+        accuracy_LxC: accuracy of every chip at every level, [L, C] in [0, 1].
+        xlabel: label of the stress, with its unit.
+        log: logarithmic stress axis (linear below the least positive level,
+            so that a level of 0 has its place).
+
+    Raises:
+        UsageError: if shapes differ or an accuracy is NaN.
+    """
+    levels, accuracy_LxC = np.asarray(levels), np.asarray(accuracy_LxC)
+    if accuracy_LxC.ndim != 2 or levels.shape != accuracy_LxC.shape[:1]:
+        raise checks.UsageError(
+            f"accuracy of shape {accuracy_LxC.shape} does not fit levels of"
+            f" shape {levels.shape}: give one row of chips a level."
+        )
+    _chips("accuracy", accuracy_LxC)
+    order = np.argsort(levels)
+    x, y_LxC = levels[order], 100.0 * accuracy_LxC[order]
+    low, high = np.percentile(y_LxC, [5, 95], axis=1)
+    fig, (ax,) = _figure(5.6, 3.4)
+    ax.fill_between(
+        x, low, high, color=BLUE, alpha=0.18, lw=0, label="5-95 % of chips"
+    )
+    ax.scatter(
+        np.repeat(x, y_LxC.shape[1]), y_LxC.ravel(), s=10, color=BLUE,
+        alpha=0.35, lw=0, label="one chip",
+        rasterized=y_LxC.size > 1000,
+    )  # fmt: skip
+    ax.plot(
+        x, y_LxC.mean(1), color=BLUE, lw=2, marker="o", ms=5,
+        mec="white", label="mean",
+    )  # fmt: skip
+    if log and np.any(x > 0):
+        least = float(x[x > 0].min())
+        ax.set_xscale("symlog", linthresh=least, linscale=0.5)
+        ax.set_xticks(x, [f"{level:g}" for level in x], minor=False)
+        ax.minorticks_off()
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel("Test accuracy (%)")
+    _legend(ax, loc="best")
+    return fig
+
+
+def conductance_map(g_IxO: np.ndarray, title: str) -> Figure:
+    """The conductances of an array as a picture, in microsiemens.
+
+    At most the first 192 word lines and bit lines are shown: a cell that is
+    smaller than a dot would be averaged with its neighbours.
+
+    Args:
+        g_IxO: conductance of every cell, [I, O] in siemens.
+        title: the name of the layer.
+
+    Raises:
+        UsageError: if `g_IxO` is not a non-empty matrix of finite numbers.
+    """
+    g_IxO = np.asarray(g_IxO)
+    if g_IxO.ndim != 2 or not g_IxO.size:
+        raise checks.UsageError(
+            f"the conductances of {title!r} have the shape {g_IxO.shape};"
+            " give a matrix of word lines by bit lines."
+        )
+    checks.finite(f"conductance of {title!r}", g_IxO)
+    shown = 1e6 * g_IxO[:MAP_SIDE, :MAP_SIDE]
+    rows, columns = shown.shape
+    height = float(np.clip(4.2 * rows / columns, 1.9, 4.2))
+    fig, (ax,) = _figure(5.2, height + 0.7)
+    image = ax.imshow(
+        shown, cmap="viridis", vmin=0, aspect="auto", interpolation="nearest"
+    )
+    bar = fig.colorbar(image, ax=ax, pad=0.02, aspect=max(8, 5 * height))
+    bar.set_label("Conductance (µS)", color=INK, fontsize=10)
+    bar.ax.tick_params(colors=MUTED, labelsize=9)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title, loc="left", fontsize=11, color=INK, parse_math=False)
+    ax.set_xlabel("Bit line")
+    ax.set_ylabel("Word line")
+    for axis in "xy":
+        _integers(ax, axis)
+    return fig
+
+
+def sparsity(names: Sequence[str], kept: Sequence[float]) -> Figure:
+    """The share of weights that the mask keeps, by layer.
+
+    Args:
+        names: the layers, first to last, [L].
+        kept: share kept of each, [L] in [0, 1].
+
+    Raises:
+        UsageError: if the two differ in length or a share is out of range.
+    """
+    names, share = [str(name) for name in names], np.asarray(kept, float)
+    if share.shape != (len(names),) or not names:
+        raise checks.UsageError(
+            f"{len(names)} layer names do not fit kept shares of shape"
+            f" {share.shape}; give one share a layer."
+        )
+    checks.in_range("kept share of a layer", share, 0, 1)
+    fig, ax = _bars(names)
+    y = np.arange(len(names))
+    ax.barh(y, 100.0, color="#e9edf0", height=0.62, label="pruned")
+    ax.barh(y, 100 * share, color=BLUE, height=0.62, label="kept")
+    for place, value in enumerate(100 * share):
+        ax.text(
+            101, place, f"{value:.1f} %", va="center", fontsize=9, color=INK
+        )
+    ax.set_xlim(0, 112)
+    ax.set_xticks([0, 25, 50, 75, 100])
+    ax.set_xlabel("Weights kept (%)")
+    _legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    return fig
+
+
+def energy(layers: Sequence[Mapping[str, Any]]) -> Figure:
+    """The energy of each layer, by part, for one input.
+
+    Args:
+        layers: for each layer its `name` and `joules_adc`, `joules_dac`,
+            `joules_array` and, if counted, `joules_digital`: joules, >= 0.
+
+    Raises:
+        UsageError: if there are no layers or an energy is out of range.
+    """
+    if not layers:
+        raise checks.UsageError("no layers to draw energies of; give some.")
+    names = [str(layer["name"]) for layer in layers]
+    shown = energy_parts(layers)
+    parts = {
+        part: np.array([layer[part] for layer in layers], float)
+        for part, _, _ in shown
+    }
+    for part, joules in parts.items():
+        checks.in_range(part, joules, 0)
+    total = np.sum(list(parts.values()), axis=0)
+    factor, unit = prefix(float(total.max()))
+    fig, ax = _bars(names)
+    y, left = np.arange(len(names)), np.zeros(len(names))
+    for part, label, colour in shown:
+        width = factor * parts[part]
+        ax.barh(y, width, left=left, color=colour, height=0.62, label=label)
+        left += width
+    for place, value in enumerate(left):
+        ax.annotate(
+            f"{value:.3g}", (value, place), (4, 0), va="center", fontsize=9,
+            textcoords="offset points", color=INK,
+        )  # fmt: skip
+    ax.set_xlim(0, 1.12 * left.max() or 1)
+    ax.set_xlabel(f"Energy for one input ({unit}J)")
+    _legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=4)
+    return fig
+
+
+def energy_parts(
+    layers: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, str, str]]:
+    """The `PARTS` that were counted; a ledger may leave out the digital."""
+    return [
+        part
+        for part in PARTS
+        if part[0] != "joules_digital" or part[0] in layers[0]
+    ]
+
+
+def prefix(value: float) -> tuple[float, str]:
+    """The factor and letter that make `value` readable, as (1e9, "n")."""
+    letters = {0: "", 1: "m", 2: "µ", 3: "n", 4: "p", 5: "f", 6: "a"}
+    if value <= 0 or not np.isfinite(value):
+        return 1.0, ""
+    thousands = int(np.clip(np.ceil(-np.log10(value) / 3), 0, 6))
+    return 1000.0**thousands, letters[thousands]
+
+
+def to_svg_or_png(fig: Figure) -> str:
+    """The figure as a data URI: PNG if it holds an image, else SVG.
+
+    The same figure gives the same text, so reports can be compared.
+    """
+    import matplotlib
+
+    file = io.BytesIO()
+    if any(ax.images for ax in fig.axes):
+        fig.savefig(file, format="png", dpi=160, metadata={"Software": None})
+        return _uri("image/png", file)
+    # Element ids are random without a salt, and only rc parameters set it;
+    # the context restores them at once.
+    with matplotlib.rc_context({"svg.hashsalt": "jaxedge"}):
+        fig.savefig(file, format="svg", dpi=160, metadata={"Date": None})
+    return _uri("image/svg+xml", file)
+
+
+def _uri(kind: str, file: io.BytesIO) -> str:
+    text = base64.b64encode(file.getvalue()).decode("ascii")
+    return f"data:{kind};base64,{text}"
+
+
+def _figure(
+    width: float, height: float, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure of inches with styled axes side by side."""
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(width, height))
+    fig.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    axes = list(np.ravel(fig.subplots(1, columns)))
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color(LINE)
+        ax.tick_params(colors=MUTED, labelsize=9, length=3)
+        ax.grid(color=LINE, lw=0.6)
+        ax.set_axisbelow(True)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.label.set(color=INK, fontsize=10)
+    return fig, axes
+
+
+def _bars(names: Sequence[str]) -> tuple[Figure, Axes]:
+    """Axes for one horizontal bar a name, the first on top."""
+    fig, (ax,) = _figure(6.4, 1.3 + 0.34 * len(names))
+    ax.grid(False, axis="y")
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    ax.set_yticks(range(len(names)), names, parse_math=False, color=INK)
+    ax.invert_yaxis()
+    return fig, ax
+
+
+def _legend(ax: Axes, **where: Any) -> None:
+    ax.legend(
+        frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, **where
+    )
+
+
+def _integers(ax: Axes, axis: str = "x") -> None:
+    """Ticks at whole numbers: epochs, chips and lines have no halves."""
+    from matplotlib.ticker import MaxNLocator
+
+    chosen = ax.xaxis if axis == "x" else ax.yaxis
+    chosen.set_major_locator(MaxNLocator("auto", integer=True))
+
+
+def _series(
+    rows: Rows, phase: str, x_name: str, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """One line of a learning curve, averaged in blocks if it is long."""
+    pairs = [
+        (row[x_name], np.nan if row[name] is None else row[name])
+        for row in rows
+        if row.get("phase") == phase and name in row
+    ]
+    table = np.array(pairs, float).reshape(-1, 2)
+    if len(table) > _POINTS:
+        blocks = np.array_split(table, _POINTS)
+        table = np.array([block.mean(0) for block in blocks])
+    return table[:, 0], table[:, 1]
+
+
+def _edges(accuracy_C: np.ndarray, threshold: float) -> np.ndarray:
+    """Histogram edges of which one parts the good chips from the others.
+
+    Accuracies are multiples of 1/(number of test examples). Bins are whole
+    multiples of that step, or they would hold unequal numbers of values and
+    the histogram would look like a comb.
+    """
+    values = np.unique(np.round(accuracy_C.astype(float), 7))
+    step = float(np.diff(values).min()) if len(values) > 1 else 0.005
+    span = float(values[-1] - values[0])
+    width = step * max(1.0, np.ceil(span / step / 30 - 1e-6))
+    good_C = accuracy_C[accuracy_C >= threshold]
+    anchor = float(good_C.min()) if good_C.size else values[-1] + step
+    anchor -= step / 2
+    below = np.ceil(max(0.0, anchor - values[0] + step / 2) / width - 1e-6)
+    above = np.ceil(max(0.0, values[-1] - anchor + step / 2) / width - 1e-6)
+    return anchor + width * np.arange(-below, above + 1)
+
+
+def _chips(name: str, accuracy: np.ndarray) -> None:
+    """Raises unless there are chips and each has an accuracy in [0, 1]."""
+    if not accuracy.size:
+        raise checks.UsageError(
+            f"{name} is empty (shape {accuracy.shape}); study at least 1 chip."
+        )
+    checks.in_range(name, accuracy, 0, 1)

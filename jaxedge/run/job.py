@@ -1,0 +1,277 @@
+"""The stages of a run: train, test, study, price, report."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import importlib.metadata
+from pathlib import Path
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxedge import data, hardware, recipes
+from jaxedge.core import checks
+from jaxedge.core.keys import stream
+from jaxedge.hardware import crossbar, energy
+from jaxedge.recipes import settings
+from jaxedge.recipes.recipe import Recipe
+from jaxedge.run import loop, metrics, report, study, workdir
+from jaxedge.run.checkpoint import Checkpoints
+
+_PACKAGES = ("jaxedge", "jax", "jaxlib", "flax", "optax", "numpy")
+_UNKNOWN = "not published; labelled default"
+_SOURCES = {
+    "read_volts": "MNSIM 2.0; unknown for the 40 nm macro",
+    "read_seconds": _UNKNOWN,
+    "adc_bits": _UNKNOWN,
+    "dac_joules": _UNKNOWN,
+    "op_joules": "300 W / 624 TOPS",
+}
+
+
+class Job(NamedTuple):
+    """A config, resolved: every field checked, every file read.
+
+    Attributes:
+        config: plain, for the record.
+        given: the recipe's settings.
+        recipe: what is trained.
+        splits: "train", "valid", "test".
+        spec: the hardware of the study.
+        chips: the study.
+        costs: prices of the energy ledger.
+        key: of the run.
+    """
+
+    config: Mapping[str, Any]
+    given: Any
+    recipe: Recipe
+    splits: Mapping[str, data.Source]
+    spec: crossbar.Spec
+    chips: study.Chips
+    costs: energy.Costs
+    key: jax.Array
+
+
+def resolve(config: Any, data_root: str | None) -> Job:
+    """Checks a whole config and loads its data; creates nothing.
+
+    Raises:
+        UsageError: for anything the user has to mend.
+    """
+    module = recipes.get(config.recipe)
+    known = {"recipe", "seed", "chips", "energy", *module.Settings._fields}
+    for name in config:
+        if name not in known:
+            raise checks.unknown("config section", name, known)
+    checks.in_range("seed", config.seed, 0, 2**31 - 1)
+    given = module.parse(config)
+    chips = settings.unpack(study.Chips, config.chips, "chips")
+    costs = settings.unpack(energy.Costs, config.energy, "energy")
+    splits = {
+        split: data.load(given.data.name, split, data_root)
+        for split in data.SPLITS
+    }
+    rows = len(splits["train"].y)
+    if given.train.batch > rows:
+        raise checks.UsageError(
+            f"train.batch is {given.train.batch}, but the training split of"
+            f" {given.data.name} has {rows} examples."
+        )
+    recipe = module.build(
+        given,
+        splits["train"].x[:1],
+        len(splits["train"].classes),
+        rows // given.train.batch,
+    )
+    return Job(
+        workdir.plain(config),
+        given,
+        recipe,
+        splits,
+        settings.make_plan(given.hardware),
+        chips,
+        costs,
+        jax.random.key(config.seed),
+    )
+
+
+def run(job: Job, folder: Path, stop: loop.Stop | None = None) -> Path:
+    """All stages; goes on where an earlier call was stopped.
+
+    Returns:
+        The path of the report.
+    """
+    workdir.check(folder, job.config, study=False)
+    workdir.create(folder, job.config)
+    return _stages(job, folder, stop)
+
+
+def restudy(job: Job, folder: Path, stop: loop.Stop | None = None) -> Path:
+    """The study alone, of the network that was trained in the folder."""
+    workdir.check(folder, job.config, study=True)
+    return _stages(job, folder, stop)
+
+
+def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
+    seconds: dict[str, float] = {}
+    with _timing(seconds, "train"):
+        state = train(job, folder, stop)
+    variables = jax.jit(job.recipe.finish)(state)
+    with _timing(seconds, "test"):
+        tested = test(job, variables)
+    with _timing(seconds, "chips"):
+        result = study.run(
+            job.recipe,
+            variables,
+            job.splits["test"],
+            job.spec,
+            job.chips,
+            stream(job.key, "study"),
+            folder / "study.npz",
+            stop,
+        )
+    with _timing(seconds, "energy"):
+        chip = one_chip(job, variables)
+        priced = ledger(job, {**variables, "params": chip})
+        _pictures(folder / "pictures.npz", variables, chip)
+    content = {
+        "config": job.config,
+        "metrics": tested,
+        "chips": study.summary(result, job.chips.threshold),
+        "energy": priced,
+        "seconds": seconds,
+        "versions": {
+            name: importlib.metadata.version(name) for name in _PACKAGES
+        },
+    }
+    workdir.write_json(folder / "summary.json", _json(content))
+    with _timing(seconds, "report"):
+        page = report.write(folder)
+    workdir.write_json(folder / "summary.json", _json(content))
+    return page
+
+
+def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
+    """Trains, or restores what was trained; returns the best state."""
+    checkpoints = Checkpoints(folder / "checkpoints", loop.SELECT)
+
+    def writers(step: int) -> metrics.Writer:
+        return metrics.Several(
+            [
+                metrics.Jsonl(folder / "metrics.jsonl", step),
+                metrics.TensorBoard(folder / "tensorboard", step),
+            ]
+        )
+
+    given = job.given.train
+    try:
+        return loop.train(
+            job.recipe,
+            {**job.splits, "select": job.splits[given.select_on]},
+            loop.Plan(
+                given.epochs,
+                given.batch,
+                given.evaluate_every,
+                given.checkpoint_every,
+            ),
+            stream(job.key, "train"),
+            checkpoints,
+            writers,
+            stop,
+        )
+    finally:
+        checkpoints.close()
+
+
+def test(job: Job, variables: Any) -> dict[str, float]:
+    """Ideal hardware: loss and accuracy on the validation and test splits."""
+    evaluate = loop.evaluator(job.recipe, 500)
+    return {
+        f"{split}_{name}": value
+        for split in ("valid", "test")
+        for name, value in evaluate(variables, job.splits[split]).items()
+    }
+
+
+def one_chip(job: Job, variables: Any) -> Any:
+    """The parameters on the first chip of the study."""
+    key = jax.random.split(stream(stream(job.key, "study"), "chips"), 1)[0]
+    return hardware.deploy(stream(key, "chip"), variables["params"], job.spec)
+
+
+def ledger(job: Job, variables: Any) -> dict[str, Any]:
+    """The energy of one example, layer by layer, beside a digital device."""
+    example = job.splits["test"].x[:1]
+    _, changed = job.recipe.forward(variables, example, mutable=["counts"])
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+        variables["params"], is_leaf=hardware.is_weight
+    )
+    rows = []
+    for path, leaf in leaves:
+        counts = changed["counts"]
+        for part in path[:-1]:
+            counts = counts[part.key]
+        name = "/".join(part.key for part in path[:-1])
+        vectors = int(sum(int(v) for v in counts["vectors"]))
+        rows.append(energy.layer(name, leaf, vectors, job.costs))
+    priced = job.costs._asdict()
+    return {
+        "layers": [{**r._asdict(), "joules": r.joules} for r in rows],
+        "joules_digital": sum(r.joules_digital for r in rows),
+        **energy.compare(rows, job.costs)._asdict(),
+        "assumptions": {
+            name: {"value": value, "source": _SOURCES.get(name, "unknown")}
+            for name, value in priced.items()
+        },
+    }
+
+
+def _pictures(path: Path, variables: Any, chip: Any) -> None:
+    """What the report draws: conductance maps and the mask's density."""
+    arrays: dict[str, Any] = {}
+    names, kept = [], []
+    for (way, leaf), (_, trained) in zip(
+        _named(chip), _named(variables["params"]), strict=True
+    ):
+        g = interleave(*leaf.conductance())
+        arrays[f"conductance/{way}"] = np.asarray(g, np.float32)
+        if isinstance(trained, hardware.MaskedRandom):
+            names.append(way)
+            kept.append(float(trained.mask.mean()))
+    arrays["sparsity_names"] = np.array(names, dtype=str)
+    arrays["sparsity_kept"] = np.array(kept)
+    np.savez_compressed(path, **arrays)
+
+
+def interleave(positive: Any, negative: Any) -> np.ndarray:
+    """Pairs side by side, as they lie in the array: [I, 2 O]."""
+    return np.stack([positive, negative], -1).reshape(len(positive), -1)
+
+
+def _named(params: Any) -> list[tuple[str, Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+        params, is_leaf=hardware.is_weight
+    )
+    return [("/".join(p.key for p in path[:-1]), leaf) for path, leaf in leaves]
+
+
+@contextlib.contextmanager
+def _timing(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    seconds[stage] = round(time.monotonic() - start, 3)
+
+
+def _json(value: Any) -> Any:
+    """Arrays as numbers, NaN as null, for a file that any reader takes."""
+    if isinstance(value, Mapping):
+        return {key: _json(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(entry) for entry in value]
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

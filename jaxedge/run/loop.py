@@ -1,0 +1,245 @@
+"""One loop for every recipe: learn, evaluate, save, resume exactly."""
+
+from collections.abc import Callable, Mapping
+import contextlib
+import itertools
+import signal
+import threading
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from jaxedge import data
+from jaxedge.core.keys import stream
+from jaxedge.recipes.recipe import Recipe, add, mean
+from jaxedge.run.checkpoint import Checkpoints
+from jaxedge.run.metrics import Writer
+
+SELECT = "accuracy"
+
+
+class Plan(NamedTuple):
+    """How long to train and when to look.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch: examples a step.
+        evaluate_every: epochs between evaluations; the last always has one.
+        checkpoint_every: epochs between checkpoints; an evaluation that is
+            the best so far and the last epoch always leave one.
+        evaluate_batch: examples a batch of an evaluation.
+    """
+
+    epochs: int
+    batch: int
+    evaluate_every: int = 1
+    checkpoint_every: int = 1
+    evaluate_batch: int = 500
+
+
+class Progressed(NamedTuple):
+    """What a checkpoint holds: a resume goes on as if nothing had happened.
+
+    Attributes:
+        state: the recipe's state.
+        sums: training sums of the epoch under way.
+        best: best selection metric so far, [].
+    """
+
+    state: Any
+    sums: Any
+    best: jax.Array
+
+
+class Preempted(Exception):
+    """The process was asked to stop; everything is saved."""
+
+
+class DivergedError(RuntimeError):
+    """The loss is no number any more."""
+
+
+class Stop:
+    """A request to stop that SIGTERM makes and the loop looks at."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextlib.contextmanager
+    def listening(self):
+        """Listens to SIGTERM; in a thread, where Python cannot, does not."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+
+        def ask(number: int, frame: Any) -> None:
+            del number, frame
+            self.asked = True
+
+        before = signal.signal(signal.SIGTERM, ask)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def train(
+    recipe: Recipe,
+    splits: Mapping[str, data.Source],
+    plan: Plan,
+    key: jax.Array,
+    checkpoints: Checkpoints,
+    open_writer: Callable[[int], Writer],
+    stop: Stop | None = None,
+) -> Any:
+    """Trains to the end, from the newest checkpoint if there is one.
+
+    Args:
+        recipe: what to train.
+        splits: "train", and "select", on which the best epoch is chosen.
+        plan: how long.
+        key: of the run; parameters and batch order are streams of it.
+        checkpoints: where states are kept; the best is found there.
+        open_writer: opens the metrics, given the step that was restored (-1
+            for a new run), after which rows are written anew.
+        stop: checked at every step.
+
+    Returns:
+        The best state by the selection metric.
+
+    Raises:
+        Preempted: after saving, when `stop` was asked.
+        DivergedError: when a loss is NaN or infinite; names the step.
+    """
+    source = splits["train"]
+    per_epoch = len(source.y) // plan.batch
+    update = jax.jit(recipe.update, donate_argnums=0)
+    review = jax.jit(recipe.review)
+    evaluate = evaluator(recipe, plan.evaluate_batch)
+    state = recipe.init(stream(key, "init"))
+    zero = _zero_sums(recipe, state, source, plan.batch)
+    new = Progressed(state, zero, jnp.float32(-jnp.inf))
+    like = jax.eval_shape(lambda: new)
+    done, (state, sums, best) = checkpoints.latest(like) or (-1, new)
+    writer = open_writer(done)
+    step = max(done, 0)
+    order = stream(key, "order")
+
+    def save(step: int, metrics: Mapping[str, float] | None) -> None:
+        checkpoints.save(step, Progressed(state, sums, best), metrics)
+
+    try:
+        with _bar(plan.epochs * per_epoch, step) as tick:
+            for epoch in range(step // per_epoch, plan.epochs):
+                batches = data.epoch(source, plan.batch, order, epoch)
+                for batch in itertools.islice(
+                    batches, step - epoch * per_epoch, None
+                ):
+                    if stop is not None and stop.asked:
+                        save(step, None)
+                        raise Preempted(f"stopped at step {step}")
+                    state, part = update(state, jax.device_put(batch))
+                    sums = add(sums, part)
+                    step += 1
+                    tick(step)
+                row = mean(sums)
+                _check_loss(row, step)
+                writer.write(
+                    step, {"phase": "train", "epoch": epoch + 1, **row}
+                )
+                sums = zero
+                last = epoch + 1 == plan.epochs
+                metrics, better = None, False
+                if last or (epoch + 1) % plan.evaluate_every == 0:
+                    variables = recipe.finish(state)
+                    metrics = evaluate(variables, splits["select"])
+                    state = review(state, metrics)
+                    better = metrics[SELECT] > float(best)
+                    best = jnp.maximum(best, jnp.float32(metrics[SELECT]))
+                    writer.write(
+                        step, {"phase": "valid", "epoch": epoch + 1, **metrics}
+                    )
+                    tick(step, metrics)
+                if last or better or (epoch + 1) % plan.checkpoint_every == 0:
+                    save(step, metrics)
+    finally:
+        checkpoints.wait()
+        writer.close()
+    chosen = checkpoints.best(like)
+    assert chosen is not None  # The last epoch has left one.
+    return chosen[1].state
+
+
+def evaluator(
+    recipe: Recipe, batch: int
+) -> Callable[[Any, data.Source], dict[str, float]]:
+    """A function (variables, source) -> metrics that compiles once."""
+    one = jax.jit(recipe.evaluate)
+
+    def evaluate(variables: Any, source: data.Source) -> dict[str, float]:
+        size = min(batch, len(source.y))
+        total = None
+        for part in data.in_order(source, size):
+            sums = one(variables, jax.device_put(part))
+            total = sums if total is None else add(total, sums)
+        assert total is not None  # Sources are not empty.
+        return mean(total)
+
+    return evaluate
+
+
+def _zero_sums(
+    recipe: Recipe, state: Any, source: data.Source, batch: int
+) -> Any:
+    """Sums of no batch."""
+    example = data.Batch(
+        source.x[:batch], source.y[:batch], jnp.ones(batch, jnp.float32)
+    )
+    shapes = jax.eval_shape(recipe.update, state, example)[1]
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
+def _check_loss(row: Mapping[str, float], step: int) -> None:
+    if not abs(row.get("loss", 0.0)) < float("inf"):
+        raise DivergedError(
+            f"the loss is {row['loss']} after step {step}; lower"
+            " config.optimizer.learning_rate, or look for a zero in the"
+            " hardware's ranges. The last sound checkpoint is kept."
+        )
+
+
+@contextlib.contextmanager
+def _bar(total: int, start: int):
+    """A progress bar that costs nothing between its ten updates a second."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, transient=False) as progress:
+        task = progress.add_task("train", total=total, note="")
+        progress.update(task, completed=start)
+        shown = time.monotonic()
+
+        def tick(step: int, metrics: Mapping[str, float] | None = None) -> None:
+            nonlocal shown
+            late = time.monotonic() - shown > 0.1
+            if metrics:
+                note = f"accuracy {metrics[SELECT]:.4f}"
+                progress.update(task, completed=step, note=note)
+            elif late or step == total:
+                progress.update(task, completed=step)
+                shown = time.monotonic()
+
+        yield tick

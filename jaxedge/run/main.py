@@ -1,0 +1,141 @@
+"""The command line: `jaxedge run|chips|report`.
+
+    jaxedge run --config=configs/x.py:arg --workdir=DIR --config.field=value
+    jaxedge chips --config=configs/x.py:arg --workdir=DIR
+    jaxedge report --workdir=DIR
+
+`run` trains, studies and reports, or goes on where it was stopped; `chips`
+studies a trained network again on the config's hardware; `report` draws the
+page anew.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import logging
+from pathlib import Path
+import sys
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxedge.core import checks
+
+COMMANDS = ("run", "chips", "report")
+
+
+def console(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status (2: the input is at fault)."""
+    logging.basicConfig(level=logging.WARNING, format="jaxedge: %(message)s")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(__doc__)
+        return 0
+    try:
+        return _command(arguments[0], arguments[1:])
+    except checks.UsageError as error:
+        print(f"jaxedge: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _command(command: str, arguments: list[str]) -> int:
+    if command not in COMMANDS:
+        raise checks.unknown("command", command, COMMANDS)
+    options = parse(arguments, needs_config=command != "report")
+    folder = Path(options.workdir)
+    # Only now: the heavy rooms load after the command line is known good.
+    from jaxedge.run import job, loop, report
+
+    if command == "report":
+        print(f"report: {report.write(folder)}")
+        return 0
+    stage = job.run if command == "run" else job.restudy
+    with loop.Stop().listening() as stop:
+        try:
+            resolved = job.resolve(options.config, options.data_root)
+            page = stage(resolved, folder, stop)
+        except loop.Preempted as stopped:
+            print(f"jaxedge: {stopped}; the same command goes on from there.")
+            return 0
+        except loop.DivergedError as error:
+            print(f"jaxedge: error: {error}", file=sys.stderr)
+            return 1
+    print(f"report: {page}")
+    return 0
+
+
+def parse(arguments: Sequence[str], needs_config: bool = True) -> Any:
+    """Reads the flags into values; changes nothing and creates nothing.
+
+    Raises:
+        UsageError: for an unknown flag or config field, or a bad value.
+    """
+    values = _flags()
+    source = [a for a in arguments if _name(a) == "config"]
+    if needs_config and not source:
+        raise checks.UsageError(
+            "no --config was given; for example"
+            " --config=configs/edge_pruning.py:digits."
+        )
+    _parse(values, [*source[-1:]])
+    if values.config is not None:
+        known = dict(_paths(values.config))
+        for argument in arguments:
+            if argument.lstrip("-").startswith("config."):
+                _check_field(_name(argument).removeprefix("config."), known)
+    values = _flags()
+    rest = _parse(values, arguments)
+    if rest:
+        raise checks.UsageError(
+            f"{rest[0]!r} is no flag; flags start with -- and are written"
+            " --name=value."
+        )
+    if not values.workdir:
+        raise checks.UsageError(
+            "no --workdir was given; for example --workdir=runs/digits."
+        )
+    return values
+
+
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "Experiment.", lock_config=True, flag_values=values
+    )
+    flags.DEFINE_string("workdir", None, "Folder.", flag_values=values)
+    flags.DEFINE_string("data_root", None, "Data.", flag_values=values)
+    return values
+
+
+def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+    """Parses; whatever absl or a config file raises becomes one line."""
+    try:
+        return values(["jaxedge", *arguments])[1:]
+    except checks.UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a config is a program
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise checks.UsageError(text) from error
+
+
+def _name(argument: str) -> str:
+    return argument.lstrip("-").split("=")[0]
+
+
+def _paths(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field as ("a.b", value); sections too."""
+    for name in config:
+        value = config[name]
+        yield prefix + name, value
+        if hasattr(value, "keys"):
+            yield from _paths(value, f"{prefix}{name}.")
+
+
+def _check_field(name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        raise checks.unknown("config field", name, known)
+    if hasattr(known[name], "keys"):
+        fields = ", ".join(known[name].keys())
+        raise checks.UsageError(
+            f"config.{name} is a section, not a value; set its fields one by"
+            f" one, --config.{name}.FIELD=VALUE, with FIELD of {fields}."
+        )

@@ -1,0 +1,86 @@
+"""The folder of a run: its config, and whether it is this run's."""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxedge.core import checks
+from jaxedge.run.metrics import replace
+
+# Sections that say how a trained network is studied, not how it is trained.
+STUDY_SECTIONS = ("hardware", "chips", "energy")
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config as what JSON can hold."""
+    return json.loads(config.to_json_best_effort())
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as "section.field"."""
+    out: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            out |= flat(value, f"{prefix}{name}.")
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def check(workdir: Path, config: Mapping[str, Any], study: bool) -> None:
+    """Raises unless the folder is new or holds a run of this config.
+
+    Args:
+        workdir: may not exist.
+        config: the plain config.
+        study: whether only what was trained has to agree.
+
+    Raises:
+        UsageError: naming the fields that differ, or a folder that is none.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise checks.UsageError(f"the workdir {workdir} is not a folder.")
+    path = workdir / "config.json"
+    if not path.exists():
+        if study:
+            raise checks.UsageError(
+                f"the workdir {workdir} holds no run; train one first with"
+                " `jaxedge run`."
+            )
+        return
+    before, now = flat(_read(path)), flat(config)
+    differ = [
+        f"{name}: {before.get(name, 'absent')!r} there, {now.get(name)!r} now"
+        for name in sorted(before | now)
+        if before.get(name) != now.get(name)
+        and not (study and name.split(".")[0] in STUDY_SECTIONS)
+    ]
+    if differ:
+        raise checks.UsageError(
+            f"the workdir {workdir} holds the run of another config"
+            f" ({'; '.join(differ[:5])}{'; ...' if differ[5:] else ''});"
+            " choose another --workdir."
+        )
+
+
+def create(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Makes the folder and notes whose run it is."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / "config.json").exists():
+        write_json(workdir / "config.json", config)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON in one step; a half-written file is never seen."""
+    replace(path, json.dumps(content, indent=2) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise checks.UsageError(
+            f"{path} cannot be read ({error}); remove the workdir or choose"
+            " another."
+        ) from error

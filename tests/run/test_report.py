@@ -1,0 +1,466 @@
+"""Tests of the report and its figures, on a workdir of known numbers."""
+
+import base64
+import html.parser
+import io
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from jaxedge.core import checks
+from jaxedge.run import figures, metrics, report
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+TESTS, CHIPS, GOOD = 360, 200, 171  # 171 of 200 chips: a yield of 85.5 %
+
+
+def chips():
+    """Accuracies of which exactly `GOOD` reach 324/360 = 0.9, shuffled."""
+    rng = np.random.default_rng(0)
+    right = np.concatenate(
+        [rng.integers(324, 345, GOOD), rng.integers(300, 324, CHIPS - GOOD)]
+    )
+    right[0] = 324  # a chip that just reaches the threshold counts
+    return (rng.permutation(right) / TESTS).astype(np.float32)
+
+
+def layer(name, adc):
+    parts = dict(
+        joules_array=1e-9, joules_adc=adc, joules_dac=2e-10,
+        joules_digital=1e-10,
+    )  # fmt: skip
+    return dict(
+        name=name, rows=64, cols=128, cells=16384, tiles=1, utilisation=0.25,
+        vectors=1, conversions=1024, **parts, joules=sum(parts.values()),
+    )  # fmt: skip
+
+
+def summary():
+    layers = [layer("dense_0/kernel", 4e-9), layer("head/kernel", 1e-9)]
+    accuracy = chips()
+    return {
+        "config": {"name": "digits", "optimizer": {"lr": 0.1}},
+        "metrics": {"test_accuracy": 0.9472, "valid_accuracy": 0.95},
+        "chips": {
+            "n": CHIPS,
+            "accuracy_mean": float(accuracy.mean()),
+            "accuracy_std": float(accuracy.std()),
+            "accuracy_p05": float(np.percentile(accuracy, 5)),
+            "accuracy_min": float(accuracy.min()),
+            "yield": GOOD / CHIPS,
+            "threshold": 0.9,
+            "chips_per_second": 120.0,
+        },
+        "energy": {
+            "layers": layers,
+            "joules_hardware": sum(row["joules"] for row in layers),
+            "joules_digital": 2e-10,
+            "joules_gpu": 2e-8,
+            "reduction": 0.62,
+            "gain": 2.63,
+            "assumptions": {
+                "read_volts": {"value": 0.15, "source": "MNSIM 2.0"},
+                "read_seconds": {
+                    "value": 1e-7,
+                    "source": "unknown; labelled default",
+                },
+                "set_joules": None,
+            },
+        },
+        "seconds": {"train": 12.3, "chips": 4.5},
+        "versions": {"jax": "0.10.2", "numpy": "2.4.6"},
+    }
+
+
+def save(workdir, value):
+    (workdir / "summary.json").write_text(json.dumps(value))
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    rng = np.random.default_rng(1)
+    save(tmp_path, summary())
+    writer = metrics.Jsonl(tmp_path / "metrics.jsonl")
+    for step in range(1, 31):
+        at = {"epoch": step / 3, "loss": 2 / step, "accuracy": 1 - 1 / step}
+        writer.write(step, {"phase": "train", **at, "flips": 30 - step})
+        if step % 3 == 0:
+            writer.write(step, {"phase": "valid", **at})
+    writer.close()
+    fall = np.array([[0.95], [0.9], [0.5]])
+    np.savez(
+        tmp_path / "study.npz",
+        accuracy=chips(),
+        read_noise_levels=np.array([0.0, 0.05, 0.2]),
+        read_noise_accuracy=fall - 0.01 * rng.random((3, 20)),
+        fault_levels=np.array([0.0, 0.01, 0.1]),
+        fault_accuracy=np.repeat(fall, 10, axis=1),
+    )
+    np.savez(
+        tmp_path / "pictures.npz",
+        **{
+            "conductance/dense_0/kernel": np.where(
+                rng.random((300, 64)) < 0.5, 0, 34e-6
+            )
+        },
+        sparsity_names=np.array(["dense_0/kernel", "head/kernel"]),
+        sparsity_kept=np.array([0.5, 0.3]),
+    )
+    return tmp_path
+
+
+class Page(html.parser.HTMLParser):
+    """Collects text, images and references; fails on unbalanced tags."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.references, self.texts = [], [], [], []
+        self.tags = set()
+        self.feed(text)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        attrs = dict(attrs)
+        if tag == "img":
+            self.images.append(attrs)
+        self.references += [
+            value for name, value in attrs.items() if name in ("src", "href")
+        ]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.texts.append(data)
+
+
+def page(workdir):
+    return Page(report.write(workdir).read_text(encoding="utf-8"))
+
+
+def decode(uri):
+    """(kind, size) of an image in a data URI, by decoding it."""
+    kind, data = re.fullmatch(r"data:image/([a-z+]+);base64,(.+)", uri).groups()
+    data = base64.b64decode(data, validate=True)
+    if kind == "svg+xml":
+        root = xml.etree.ElementTree.fromstring(data)
+        assert root.tag.endswith("svg")
+        return kind, len(list(root.iter()))
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return kind, image.size
+
+
+def test_report_is_whole_and_self_contained(workdir):
+    path = report.write(workdir)
+    assert path == workdir / "report.html"
+    text = path.read_text(encoding="utf-8")
+    found = Page(text)  # balanced
+    assert not re.search(r"https?://", text)
+    assert all(uri.startswith("data:image/") for uri in found.references)
+    assert not found.tags & {"script", "link", "iframe", "object"}
+    assert "url(" not in text and "@import" not in text
+    # Learning curve, histogram, two stresses, mask, one map, energy.
+    kinds = [decode(image["src"])[0] for image in found.images]
+    assert sorted(kinds) == ["png"] + 6 * ["svg+xml"]
+    assert all(image["alt"] for image in found.images)
+    assert path.stat().st_size < 3e6
+    assert list(workdir.glob(".*")) == []  # no temporary file left
+
+
+def test_numbers_stated_are_those_of_the_data(workdir):
+    text = page(workdir).text.replace("\u00a0", " ")
+    accuracy = chips().astype(float)
+    # Counted by hand over integers: 324 of 360 right is 90 %.
+    good = sum(round(value * TESTS) >= 324 for value in accuracy)
+    assert good == GOOD
+    assert f"{good} of {CHIPS} chips ({100 * good / CHIPS:.1f} %)" in text
+    assert "Yield 85.5 % reach 90.0 %" in text
+    assert f"the mean is {100 * accuracy.mean():.1f} %" in text
+    assert f"the worst chip has {100 * accuracy.min():.1f} %" in text
+    assert "Test accuracy 94.7 %" in text
+    # 1 - 1/30 at step 30, both the last and the best.
+    assert "ends at 96.7 % after 30 steps and was best at step 30" in text
+    assert "from 95.0 % at 0 % stuck cells to 50.0 % at 10 %" in text
+    assert "fewest weights in head/kernel (30.0 %)" in text
+    # (1 + 4 + .2 + .1) + (1 + 1 + .2 + .1) = 7.6 nJ; ADC 5/7.6 = 65.8 %.
+    assert "costs 7.6 nJ, of which the ADCs take 65.8 %" in text
+    assert "dense_0/kernel 69.7 %" in text
+    assert "20 nJ on a GPU" in text
+
+
+def test_energy_table_adds_up(workdir):
+    text = report.write(workdir).read_text(encoding="utf-8")
+    foot = re.search(r"<tfoot>(.*?)</tfoot>", text).group(1)
+    cells = re.findall(r"<td>(.*?)</td>", foot)
+    assert cells[1:3] == ["32,768", "2"]  # cells, tiles
+    # ADC, DAC, array, digital, total in nJ.
+    assert cells[-5:] == ["5", "0.4", "2", "0.2", "7.6"]
+
+
+def test_what_is_unknown_is_marked(workdir):
+    text = report.write(workdir).read_text(encoding="utf-8")
+    assert 'class="doubtful">1e-07, source: unknown; labelled' in text
+    assert '<th scope="row">set_joules</th><td class="doubtful">unknown' in text
+    assert "<td>0.15, source: MNSIM 2.0</td>" in text
+
+
+def test_every_text_is_escaped(workdir):
+    evil = '<script>alert("x")</script>&'
+    value = summary()
+    value["config"]["name"] = evil
+    value["versions"][evil] = evil
+    value["seconds"][evil] = 1.0
+    value["metrics"][evil] = evil
+    value["energy"]["assumptions"][evil] = evil
+    value["energy"]["layers"][0]["name"] = evil + "$x_1$"
+    save(workdir, value)
+    np.savez(
+        workdir / "pictures.npz",
+        **{"conductance/<b>$\\frac$": np.ones((4, 4)) * 1e-6},
+        sparsity_names=np.array(["<b>$\\frac$"]),
+        sparsity_kept=np.array([0.5]),
+    )
+    found = page(workdir)
+    assert not found.tags & {"script", "b"}
+    assert found.text.count(evil) >= 8
+
+
+def test_a_mask_of_one_density_is_said_once(workdir):
+    np.savez(
+        workdir / "pictures.npz",
+        sparsity_names=np.array(["a", "b"]),
+        sparsity_kept=np.array([0.5, 0.5001]),
+    )
+    text = page(workdir).text.replace("\u00a0", " ")
+    assert "The mask keeps 50.0 % of every layer." in text
+
+
+def test_the_same_workdir_gives_the_same_file(workdir):
+    first = report.write(workdir).read_bytes()
+    assert report.write(workdir).read_bytes() == first
+
+
+def test_a_run_without_chips_says_so(workdir):
+    value = summary()
+    del value["chips"]
+    value["energy"] = None
+    save(workdir, value)
+    for name in ("study.npz", "pictures.npz", "metrics.jsonl"):
+        (workdir / name).unlink()
+    found = page(workdir)
+    assert found.images == []
+    for part in (
+        "No metrics yet: run jaxedge run",
+        "No chips were studied yet: run jaxedge chips",
+        "No study of read noise yet",
+        "No study of stuck cells yet",
+        "No mask was stored yet",
+        "No conductances were stored yet",
+        "No energy was counted yet",
+    ):
+        assert part in found.text
+
+
+def test_numbers_that_do_not_exist_are_dashes(workdir):
+    value = summary()
+    value["metrics"]["test_accuracy"] = None
+    value["energy"] |= {"joules_gpu": None, "reduction": None, "gain": None}
+    save(workdir, value)
+    assert "Test accuracy –" in page(workdir).text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no file .*summary.json.*repeat `jaxedge run`"),
+        (b'{"config": {}, "metr', "summary.json.*is not JSON.*repeat"),
+        (b"\xff\x00", "summary.json.*is not JSON.*repeat"),
+        (b"[1]", r"summary.json.* holds no JSON object but \[1\]; repeat"),
+        (b"{}", "config in .*summary.json.* is None, not an object; repeat"),
+    ],
+)
+def test_a_bad_summary_is_named(workdir, content, says):
+    path = workdir / "summary.json"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(checks.UsageError, match=says):
+        report.write(workdir)
+    assert not (workdir / "report.html").exists()
+
+
+def test_a_summary_without_a_number_is_named(workdir):
+    value = summary()
+    del value["chips"]["threshold"]
+    save(workdir, value)
+    with pytest.raises(checks.UsageError, match="lacks the entry 'threshold'"):
+        report.write(workdir)
+
+
+@pytest.mark.parametrize("name", ["study.npz", "pictures.npz"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.98])
+def test_a_truncated_npz_is_named(workdir, name, share):
+    data = (workdir / name).read_bytes()
+    (workdir / name).write_bytes(data[: int(share * len(data))])
+    with pytest.raises(checks.UsageError, match=f"{name}.*delete it"):
+        report.write(workdir)
+
+
+def test_a_study_of_another_run_is_refused(workdir):
+    value = summary()
+    value["chips"]["yield"] = 0.99
+    save(workdir, value)
+    with pytest.raises(checks.UsageError, match="yield of 0.8550.*0.99"):
+        report.write(workdir)
+
+
+def test_a_failed_report_leaves_the_old_one(workdir):
+    old = report.write(workdir).read_bytes()
+    (workdir / "study.npz").write_bytes(b"")
+    with pytest.raises(checks.UsageError):
+        report.write(workdir)
+    assert (workdir / "report.html").read_bytes() == old
+
+
+# Figures.
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.85, 0.9, 0.9001, 0.95, 1.0])
+def test_histogram_parts_the_chips_at_the_threshold(threshold):
+    accuracy = chips()
+    fig = figures.accuracy_histogram(accuracy, threshold)
+    good, bad = fig.axes[0].containers
+    expected = int(sum(value >= np.float32(threshold) for value in accuracy))
+    assert sum(bar.get_height() for bar in good) == expected
+    assert sum(bar.get_height() for bar in bad) == CHIPS - expected
+    # No bar of one kind may overlap a bar of the other.
+    lefts = [bar.get_x() for bar in good if bar.get_height()]
+    rights = [b.get_x() + b.get_width() for b in bad if b.get_height()]
+    assert not lefts or not rights or min(lefts) >= max(rights) - 1e-9
+    title = fig.axes[0].get_title("left")
+    assert title == f"yield {100 * expected / CHIPS:.1f} %"
+
+
+@pytest.mark.parametrize("accuracy", [[0.93], [0.9, 0.9], [0.0, 1.0]])
+def test_histogram_of_few_chips(accuracy):
+    fig = figures.accuracy_histogram(np.array(accuracy), 0.9)
+    heights = [bar.get_height() for bar in fig.axes[0].patches]
+    assert sum(heights) == len(accuracy)
+
+
+def test_histogram_bins_hold_equal_numbers_of_values():
+    # A uniform count over the multiples of 1/360 must look uniform.
+    accuracy = np.repeat(np.arange(240, 361), 3) / TESTS
+    fig = figures.accuracy_histogram(accuracy, 0.0)
+    heights = [bar.get_height() for bar in fig.axes[0].containers[0]]
+    assert len(heights) > 20
+    assert len(set(heights[:-1])) == 1  # the last bar may be half filled
+
+
+def test_band_is_the_percentiles():
+    rng = np.random.default_rng(0)
+    levels, accuracy = np.array([0.2, 0.0]), rng.random((2, 50))
+    fig = figures.accuracy_against(levels, accuracy, "noise (%)")
+    (line,) = fig.axes[0].get_lines()
+    np.testing.assert_allclose(line.get_xdata(), [0, 0.2])  # sorted
+    mean = 100 * accuracy[::-1].mean(1)
+    np.testing.assert_allclose(line.get_ydata(), mean)
+    band = fig.axes[0].collections[0].get_paths()[0].vertices
+    at_zero = band[band[:, 0] == 0, 1]
+    # Of 50 sorted chips the 5 % point lies 2.45 gaps from either end.
+    chips = np.sort(100 * accuracy[1])
+    assert chips[2] <= at_zero.min() <= chips[3]
+    assert chips[-4] <= at_zero.max() <= chips[-3]
+
+
+def test_long_curves_are_averaged():
+    rows = [
+        {"step": step, "phase": "train", "loss": float(step % 2)}
+        for step in range(10000)
+    ]
+    (line,) = figures.learning_curve(rows).axes[0].get_lines()
+    assert len(line.get_xdata()) == 400
+    np.testing.assert_allclose(line.get_ydata(), 0.5, atol=0.03)
+
+
+def test_a_value_that_was_not_finite_breaks_the_curve():
+    rows = [
+        {"step": step, "phase": "train", "loss": None if step == 1 else 1.0}
+        for step in range(3)
+    ]
+    (line,) = figures.learning_curve(rows).axes[0].get_lines()
+    assert np.isnan(line.get_ydata()).tolist() == [False, True, False]
+
+
+def test_layers_of_one_name_keep_their_bars():
+    fig = figures.sparsity(["a", "a"], [0.1, 0.9])
+    widths = [bar.get_width() for bar in fig.axes[0].patches]
+    assert widths == [100, 100, 10, 90]
+
+
+def test_map_is_in_microsiemens_and_cropped():
+    fig = figures.conductance_map(np.full((300, 20), 34e-6), "layer")
+    (image,) = fig.axes[0].images
+    assert image.get_array().shape == (192, 20)
+    np.testing.assert_allclose(image.get_array(), 34)
+    kind, _ = decode(figures.to_svg_or_png(fig))
+    assert kind == "png"
+
+
+@pytest.mark.parametrize(
+    ("joules", "text"),
+    [(2.5e-9, (1e9, "n")), (1.0, (1, "")), (1e-12, (1e12, "p")), (0, (1, ""))],
+)
+def test_prefix(joules, text):
+    assert figures.prefix(joules) == pytest.approx(text)
+
+
+@pytest.mark.parametrize(
+    ("draw", "says"),
+    [
+        (lambda: figures.learning_curve([]), "none of 0 rows"),
+        (lambda: figures.accuracy_histogram(np.zeros(0), 0.9), "is empty"),
+        (
+            lambda: figures.accuracy_histogram(np.array([np.nan]), 0.9),
+            "accuracy is nan",
+        ),
+        (
+            lambda: figures.accuracy_against(
+                np.zeros(3), np.zeros((2, 4)), "x"
+            ),
+            r"shape \(2, 4\) does not fit levels of shape \(3,\)",
+        ),
+        (lambda: figures.conductance_map(np.zeros(3), "l"), r"shape \(3,\)"),
+        (
+            lambda: figures.conductance_map(np.full((2, 2), np.inf), "l"),
+            "4 NaN or infinite",
+        ),
+        (lambda: figures.sparsity(["a"], [0.1, 0.2]), "1 layer names"),
+        (lambda: figures.sparsity(["a"], [1.2]), "is 1.2"),
+        (lambda: figures.energy([]), "no layers"),
+    ],
+)
+def test_bad_input_is_named(draw, says):
+    with pytest.raises(checks.UsageError, match=says):
+        draw()
+
+
+def test_importing_is_light_and_pyplot_is_never_used(workdir):
+    code = (
+        "import sys; from jaxedge.run import metrics, report;"
+        "assert not {'matplotlib', 'tensorboardX'} & set(sys.modules);"
+        f"report.write({str(workdir)!r});"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
