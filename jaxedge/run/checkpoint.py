@@ -45,6 +45,8 @@ class Checkpoints:
                         policy.BestN(get_metric_fn=value, n=1),
                     ]
                 ),
+                # Without a best_fn orbax does not put metrics on disk.
+                best_fn=value,
                 create=True,
             ),
         )
@@ -84,13 +86,13 @@ class Checkpoints:
         return next(self._sound(steps, like, remove=True), None)
 
     def best(self, like: Any) -> tuple[int, Any] | None:
-        """The sound checkpoint with the largest metric, the earliest of ties.
+        """The sound checkpoint with the largest metric, the latest of ties.
 
         Returns:
             (step, tree), or None if there is none.
         """
         ranked = sorted(
-            self._manager.all_steps(), key=lambda s: (-self._value(s), s)
+            self._manager.all_steps(), key=lambda s: (-self._value(s), -s)
         )
         return next(self._sound(ranked, like, remove=False), None)
 

@@ -1,0 +1,215 @@
+"""Repeats a comparison over seeds; called by `scripts/reproduce`.
+
+Every entry trains the mask of a random network and the weights of the same
+network, and puts the masked one on a thousand chips.
+"""
+
+from collections.abc import Mapping, Sequence
+import datetime
+import json
+import os
+from pathlib import Path
+import platform
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from jaxedge.core import checks
+from jaxedge.run import job, loop, main, workdir
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = {
+    "edge_pruning_digits": "configs/edge_pruning.py:digits",
+    "edge_pruning_fashion_mnist": "configs/edge_pruning.py:fashion_mnist",
+}
+RULES = ("mask", "weights")
+
+
+def console(arguments: Sequence[str]) -> int:
+    """Runs one entry of `CONFIGS`."""
+    if not arguments or arguments[0] not in CONFIGS:
+        print(f"usage: scripts/reproduce NAME, NAME of {', '.join(CONFIGS)}")
+        return 0 if not arguments else 2
+    name, seeds, rest = arguments[0], 3, []
+    for argument in arguments[1:]:
+        if argument.startswith("--seeds="):
+            seeds = int(argument.removeprefix("--seeds="))
+        else:
+            rest.append(argument)
+    try:
+        with loop.Stop().listening() as stop:
+            reproduce(name, seeds, rest, stop)
+    except checks.UsageError as error:
+        print(f"reproduce: error: {error}", file=sys.stderr)
+        return 2
+    except loop.Preempted as stopped:
+        print(f"reproduce: {stopped}; the same command goes on from there.")
+    return 0
+
+
+def reproduce(
+    name: str, seeds: int, rest: Sequence[str], stop: loop.Stop
+) -> None:
+    """All seeds and rules; writes docs/results/NAME.{json,md}."""
+    rows = []
+    for seed in range(seeds):
+        for rule in RULES:
+            print(f"{name}: seed {seed}, {rule}", flush=True)
+            rows.append(
+                {"seed": seed, "rule": rule}
+                | one(name, seed, rule, rest, stop)
+            )
+    command = " ".join(["scripts/reproduce", name, f"--seeds={seeds}"])
+    shown = [a for a in rest if not a.startswith("--data_root")]
+    content = {
+        "command": " ".join([command, *shown]),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "machine": machine(),
+        "summary": summary(rows),
+        "runs": rows,
+    }
+    folder = ROOT / "docs" / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    workdir.write_json(folder / f"{name}.json", content)
+    (folder / f"{name}.md").write_text(page(name, content))
+    print(page(name, content))
+
+
+def one(
+    name: str, seed: int, rule: str, rest: Sequence[str], stop: loop.Stop
+) -> dict[str, Any]:
+    """One run in runs/reproduce; the baseline is trained and tested only."""
+    folder = ROOT / "runs" / "reproduce" / name / f"{rule}-{seed}"
+    flags = [f"--config={CONFIGS[name]}", f"--workdir={folder}", *rest]
+    own = [f"--config.seed={seed}", f"--config.learn.rule={rule}"]
+    options = main.parse([*flags, *own])
+    resolved = job.resolve(options.config, options.data_root)
+    if rule == "mask":
+        job.run(resolved, folder, stop)
+        found = json.loads((folder / "summary.json").read_text())
+        return {
+            "test_accuracy": found["metrics"]["test_accuracy"],
+            "chips": found["chips"],
+            "joules_hardware": found["energy"]["joules_hardware"],
+            "seconds": found["seconds"],
+        }
+    workdir.check(folder, resolved.config, study=False)
+    workdir.create(folder, resolved.config)
+    start = time.monotonic()
+    state = job.train(resolved, folder, stop)
+    seconds = round(time.monotonic() - start, 1)
+    metrics = job.test(resolved, resolved.recipe.finish(state))
+    return {
+        "test_accuracy": metrics["test_accuracy"],
+        "seconds": {"train": seconds},
+    }
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds, in accuracy."""
+    mask = [r for r in rows if r["rule"] == "mask"]
+    ideal = np.array([r["test_accuracy"] for r in mask])
+    trained = np.array(
+        [r["test_accuracy"] for r in rows if r["rule"] == "weights"]
+    )
+    chips = np.array([r["chips"]["accuracy_mean"] for r in mask])
+    return {
+        "mask_only": spread(ideal),
+        "trained_weights": spread(trained),
+        "mask_below_weights": spread(trained - ideal),
+        "chips_mean": spread(chips),
+        "chips_below_ideal": spread(ideal - chips),
+        "yield": spread(np.array([r["chips"]["yield"] for r in mask])),
+    }
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """Mean and sample standard deviation."""
+    return {
+        "mean": round(float(values.mean()), 5),
+        "sd": round(float(values.std(ddof=1)), 5) if len(values) > 1 else 0.0,
+    }
+
+
+def commit() -> str:
+    """The commit that was run, marked if the tree differed from it."""
+    run = lambda *a: subprocess.run(  # noqa: E731
+        ["git", *a], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    changed = run("status", "--porcelain", "--", "jaxedge", "configs")
+    return run("rev-parse", "HEAD") + (" (changed)" if changed else "")
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on, without naming the machine."""
+    import jax
+
+    lines = Path("/proc/cpuinfo")
+    models = (
+        [
+            line.split(":")[1].strip()
+            for line in lines.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if lines.exists()
+        else [platform.processor()]
+    )
+    return {
+        "backend": jax.default_backend(),
+        "devices": [d.device_kind for d in jax.devices()],
+        "processor": models[0],
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+
+
+def page(name: str, content: Mapping[str, Any]) -> str:
+    """The result as markdown."""
+    percent = lambda v: f"{100 * v:.2f}"  # noqa: E731
+    lines = [
+        f"# {name}",
+        "",
+        f"`{content['command']}`, {content['date']}, commit"
+        f" {content['commit'][:12]}, {content['machine']['cores']} cores of"
+        f" {content['machine']['processor']}, jax"
+        f" {content['machine']['jax']}.",
+        "",
+        "| figure | mean over seeds | sd |",
+        "|---|--:|--:|",
+    ]
+    for key, value in content["summary"].items():
+        lines.append(
+            f"| {key.replace('_', ' ')} (%) | {percent(value['mean'])} |"
+            f" {percent(value['sd'])} |"
+        )
+    lines += [
+        "",
+        "| seed | rule | ideal test (%) | chips mean | sd | 5th percentile |"
+        " worst | training (s) |",
+        "|--:|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in content["runs"]:
+        chips = row.get("chips")
+        figures = (
+            [
+                percent(chips[f"accuracy_{k}"])
+                for k in ("mean", "std", "p05", "min")
+            ]
+            if chips
+            else ["-"] * 4
+        )
+        lines.append(
+            f"| {row['seed']} | {row['rule']} |"
+            f" {percent(row['test_accuracy'])} | {' | '.join(figures)} |"
+            f" {row['seconds']['train']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(console(sys.argv[1:]))
