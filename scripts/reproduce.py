@@ -54,20 +54,19 @@ def reproduce(
     name: str, seeds: int, rest: Sequence[str], stop: loop.Stop
 ) -> None:
     """All seeds and rules; writes docs/results/NAME.{json,md}."""
-    rows = []
+    rows, started = [], commit()
     for seed in range(seeds):
         for rule in RULES:
             print(f"{name}: seed {seed}, {rule}", flush=True)
             rows.append(
-                {"seed": seed, "rule": rule}
-                | one(name, seed, rule, rest, stop)
+                {"seed": seed, "rule": rule} | one(name, seed, rule, rest, stop)
             )
     command = " ".join(["scripts/reproduce", name, f"--seeds={seeds}"])
     shown = [a for a in rest if not a.startswith("--data_root")]
     content = {
         "command": " ".join([command, *shown]),
         "date": datetime.date.today().isoformat(),
-        "commit": commit(),
+        "commit": started,
         "machine": machine(),
         "summary": summary(rows),
         "runs": rows,

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+_SHOWN = 12  # More names than that help nobody.
+
 
 class UsageError(ValueError):
     """An input that the user can mend; the message says how, in one line."""
@@ -21,9 +23,8 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> UsageError:
     options = sorted(options)
     close = difflib.get_close_matches(str(name), options, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return UsageError(
-        f"unknown {kind} {name!r}.{hint} Known: {', '.join(options)}."
-    )
+    shown = ", ".join(options[:_SHOWN]) + (", ..." * (len(options) > _SHOWN))
+    return UsageError(f"unknown {kind} {name!r}.{hint} Known: {shown}.")
 
 
 def concrete(value: Any) -> bool:
@@ -67,6 +68,13 @@ def in_range(
         raise UsageError(
             f"{name} is {shown}, but must lie in {bracket}{low}, {high}]."
         )
+
+
+def whole(name: str, value: Any, low: int = 0) -> None:
+    """Raises unless `value` is a whole number of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise UsageError(f"{name} must be a whole number, got {value!r}.")
+    in_range(name, value, low)
 
 
 def finite(name: str, array: Any) -> None:

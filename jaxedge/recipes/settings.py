@@ -42,7 +42,7 @@ class Model(NamedTuple):
         checks.choice("model.name", self.name, _MODELS)
         checks.choice("model.over", self.over, integer.RANGES)
         for width in self.widths:
-            checks.in_range("model.widths", width, 1)
+            checks.whole("model.widths", width, 1)
         if self.bits is not None:
             checks.in_range("model.bits", self.bits, 1, 24)
         if self.name == "cnn" and len(self.widths) != 3:

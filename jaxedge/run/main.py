@@ -108,13 +108,21 @@ def _flags() -> flags.FlagValues:
 
 def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """Parses; whatever absl or a config file raises becomes one line."""
+    before = sys.argv
+    # config_flags looks for overrides in sys.argv, not in what it is given.
+    sys.argv = ["jaxedge", *arguments]
     try:
-        return values(["jaxedge", *arguments])[1:]
-    except checks.UsageError:
-        raise
+        rest = values(sys.argv)[1:]
+        # A file that failed to load says so only when the config is used.
+        list(values.config or ())
+        return rest
     except Exception as error:  # noqa: BLE001 - a config is a program
         text = " ".join(str(error).split()) or type(error).__name__
-        raise checks.UsageError(text) from error
+        # config_flags wraps what a config raises into its traceback's text.
+        own = f"{checks.UsageError.__name__}: "
+        raise checks.UsageError(text.rpartition(own)[2]) from error
+    finally:
+        sys.argv = before
 
 
 def _name(argument: str) -> str:
