@@ -9,6 +9,7 @@ import difflib
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import numpy as np
 
 _SHOWN = 12  # More names than that help nobody.
@@ -29,7 +30,7 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> UsageError:
 
 def concrete(value: Any) -> bool:
     """Whether `value` holds numbers now (no tracer, no bare object)."""
-    return not isinstance(value, jax.core.Tracer) and isinstance(
+    return not isinstance(value, Tracer) and isinstance(
         value, (bool, int, float, np.ndarray, np.generic, jax.Array)
     )
 
@@ -54,7 +55,7 @@ def in_range(
     Raises:
         UsageError: naming the value and the allowed range.
     """
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     if not concrete(value) or np.asarray(value).dtype.kind not in "biuf":
         raise UsageError(f"{name} must be a number, got {value!r}.")

@@ -43,7 +43,7 @@ def chip_keys(key: jax.Array, n: int) -> jax.Array:
 def check_key(key: jax.Array) -> None:
     """Raises unless `key` is a typed threefry key (or an array of them)."""
     dtype = getattr(key, "dtype", None)
-    if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    if dtype is None or not jax.numpy.issubdtype(dtype, jax.dtypes.prng_key):
         raise UsageError(
             "a key must come from jax.random.key, got"
             f" {type(key).__name__} of dtype {dtype}."

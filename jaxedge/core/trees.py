@@ -9,7 +9,7 @@ import jax
 T = TypeVar("T")
 
 
-def static(default: Any = dataclasses.MISSING) -> Any:
+def static(*, default: Any = dataclasses.MISSING) -> Any:
     """A field that is part of the type under jit: a string, a flag, a size."""
     return dataclasses.field(default=default, metadata={"static": True})
 

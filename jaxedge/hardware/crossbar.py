@@ -5,7 +5,7 @@ tile, K bit planes.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,12 +44,12 @@ class Spec:
     device: Device[Any]
     seconds: ArrayLike = 0.0
     adc_range: ArrayLike = 1.0
-    rows: int = static(512)
-    columns: int = static(512)
-    input_bits: int | None = static(None)
-    bit_serial: bool = static(False)
-    adc_bits: int | None = static(None)
-    read: str = static("vector")
+    rows: int = static(default=512)
+    columns: int = static(default=512)
+    input_bits: int | None = static(default=None)
+    bit_serial: bool = static(default=False)
+    adc_bits: int | None = static(default=None)
+    read: str = static(default="vector")
 
     def check(self) -> None:
         """Raises UsageError for a design that cannot be."""
@@ -154,28 +154,33 @@ class Crossbar(Weight):
     def multiply(
         self, x: jax.Array, product: Product, key: jax.Array | None
     ) -> jax.Array:
-        positive, negative = self.conductance()
-        variance = None if key is None else self.variance()
-        difference = positive - negative
-        if variance is not None and self.spec.read == "batch":
-            # Both cells of a pair are Gaussian, and so is their difference.
-            noise = jax.random.normal(key, variance.shape, variance.dtype)
-            difference += jnp.sqrt(variance) * noise
-            variance = None
+        array = self._array(key)
         if not self.by_vector:
-            current = _noisy_product(x, difference, variance, product, key)
-            return self.scale * current
-        limit = jnp.maximum(positive, negative)
-        array = (difference, variance, limit)
+            return self.scale * _noisy_product(x, array, product, key)
         return self.scale * self._convert(x, array, key)
 
-    def _convert(self, x, array, key):
+    def _array(self, key: jax.Array | None) -> "_Array":
+        """What a call with this read key sees."""
+        positive, negative = self.conductance()
+        difference = positive - negative
+        if key is None:
+            return _Array(difference, None)
+        variance = self.variance()
+        if self.spec.read == "vector":
+            return _Array(difference, variance)
+        # Both cells of a pair are Gaussian, and so is their difference.
+        noise = jax.random.normal(key, variance.shape, variance.dtype)
+        difference += jnp.sqrt(variance) * noise
+        return _Array(difference, None)
+
+    def _convert(
+        self, x: jax.Array, array: "_Array", key: jax.Array | None
+    ) -> jax.Array:
         """Quantises inputs, reads tile by tile, adds planes and tiles."""
         spec = self.spec
         if spec.input_bits is None:
             full = jnp.max(jnp.abs(x), -1, keepdims=True)
-            full = jax.lax.stop_gradient(full)
-            return self._read_tiles(x, full, array, key)
+            return self._read_tiles(x, jax.lax.stop_gradient(full), array, key)
         code, step, low = converters.affine(x, spec.input_bits)
         if spec.bit_serial:
             planes = converters.bit_planes(code, spec.input_bits)
@@ -186,48 +191,72 @@ class Crossbar(Weight):
             full = 2.0**spec.input_bits - 1
             total = self._read_tiles(code, full, array, key)
         # W 1 is a constant of the chip, known digitally (D.6).
-        return step * total + low * array[0].sum(0)
+        column = jnp.broadcast_to(array.difference.sum(0), total.shape)
+        return step * total + low * column
 
-    def _read_tiles(self, x, full, array, key):
+    def _read_tiles(
+        self,
+        x: jax.Array,
+        full: ArrayLike,
+        array: "_Array",
+        key: jax.Array | None,
+    ) -> jax.Array:
         """[..., I] to [..., O]; inputs span [0, full] or [-full, full]."""
         spec = self.spec
         if spec.adc_bits is None:
-            difference, variance, _ = array
-            return _noisy_product(x, difference, variance, jnp.matmul, key)
-        tiles = spec.tiles(*array[0].shape)[0]
-        split = [_row_tiles(a, tiles, spec.rows) for a in array]
+            return _noisy_product(x, array, jnp.matmul, key)
+        tiles = spec.tiles(*array.difference.shape)[0]
+        split = jax.tree.map(lambda a: _row_tiles(a, tiles, spec.rows), array)
         x = _row_tiles(x[..., None], tiles, spec.rows)[..., 0]
-        current = _noisy_product(x, *split[:2], _tile_matmul, key)
+        current = _noisy_product(x, split, _tile_matmul, key)
         # Full scale: every row driven in the strongest column (D.8, MAX).
-        limit = spec.adc_range * split[2].sum(1).max(-1)[:, None]
-        limit = jax.lax.stop_gradient(limit * jnp.asarray(full)[..., None])
-        return converters.uniform(current, -limit, limit, spec.adc_bits).sum(-2)
+        larger = jnp.maximum(*self.conductance())
+        column = _row_tiles(larger, tiles, spec.rows).sum(1)
+        limit = spec.adc_range * column.max(-1, keepdims=True)
+        full = jnp.broadcast_to(jnp.asarray(full)[..., None], current.shape)
+        limit = jax.lax.stop_gradient(
+            full * jnp.broadcast_to(limit, current.shape)
+        )
+        code = converters.uniform(current, -limit, limit, spec.adc_bits)
+        return code.sum(-2)
 
 
-def _noisy_product(x, matrix, variance, product, key):
+class _Array(NamedTuple):
+    """A matrix as one call reads it.
+
+    Attributes:
+        difference: G+ - G-, S, [..., R, O].
+        variance: of one read of it, S^2, same shape; None without noise.
+    """
+
+    difference: jax.Array
+    variance: jax.Array | None
+
+
+def _noisy_product(
+    x: jax.Array, array: _Array, product: Product, key: jax.Array | None
+) -> jax.Array:
     """A product whose cells are read anew for every vector.
 
     Independent Gaussian noise on every cell adds N(0, sum_i x_i^2 var_ij) to
     an output: exact in distribution, without a draw a cell (D.3).
     """
-    y = product(x, matrix)
-    if variance is None:
+    y = product(x, array.difference)
+    if array.variance is None or key is None:
         return y
-    power = product(jnp.square(x), variance)
+    power = product(jnp.square(x), array.variance)
     lit = power > 0  # A dark input adds no noise, and sqrt has no slope at 0.
     std = jnp.where(lit, jnp.sqrt(jnp.where(lit, power, 1)), 0)
     return y + std * jax.random.normal(key, y.shape, y.dtype)
 
 
-def _tile_matmul(x, tiles):
+def _tile_matmul(x: jax.Array, tiles: jax.Array) -> jax.Array:
     """[..., T, R] times [T, R, O] to [..., T, O]."""
     return jnp.einsum("...tr,tro->...to", x, tiles.astype(x.dtype))
 
 
-def _row_tiles(array, tiles, rows):
+def _row_tiles(array: jax.Array, tiles: int, rows: int) -> jax.Array:
     """[..., I, O] to [..., T, R, O]; rows beyond I are not driven."""
-    if array is None:
-        return None
     *lead, inputs, outputs = array.shape
     pad = [(0, 0)] * len(lead) + [(0, tiles * rows - inputs), (0, 0)]
     return jnp.pad(array, pad).reshape(*lead, tiles, rows, outputs)

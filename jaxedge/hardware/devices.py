@@ -157,7 +157,7 @@ class SwitchedRram(Device[Switched]):
     read_noise: ArrayLike = 0.02
     stuck_on: ArrayLike = 0.0
     stuck_off: ArrayLike = 0.0
-    family: str = static("normal")
+    family: str = static(default="normal")
 
     @property
     def g_min(self) -> ArrayLike:
@@ -171,7 +171,7 @@ class SwitchedRram(Device[Switched]):
 
     def program(self, key: jax.Array, target_S: jax.Array) -> Switched:
         target_S = jnp.asarray(target_S)
-        share = (target_S - self.g_min) / (self.g_max - self.g_min)
+        share = (target_S - self.g_min) / jnp.subtract(self.g_max, self.g_min)
         state = straight_through(share, jnp.where(share > 0.5, 1.0, 0.0))
         return self._settle(key, state.astype(target_S.dtype))
 

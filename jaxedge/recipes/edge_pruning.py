@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxedge import hardware
 from jaxedge.core import checks
@@ -139,7 +138,10 @@ def mask_rule(learn: Learn) -> supervised.Rule:
             new,
             memory.mask,
         )
-        flips = optax.tree.sum(jax.tree.map(masks.flips, memory.mask, mask))
+        flips = sum(
+            jax.tree.leaves(jax.tree.map(masks.flips, memory.mask, mask)),
+            start=jnp.zeros(()),
+        )
         return (
             memory._replace(mask=mask, programmed=memory.programmed + flips),
             {"flips/total": flips},

@@ -138,7 +138,11 @@ _MODELS: dict[str, Callable[[Model, int], nn.Module]] = {
         (*m.widths, classes), bits=m.bits, over=m.over
     ),
     "cnn": lambda m, classes: models.Cnn(
-        classes, tuple(m.widths[:2]), m.widths[2], bits=m.bits, over=m.over
+        classes,
+        (m.widths[0], m.widths[1]),
+        m.widths[2],
+        bits=m.bits,
+        over=m.over,
     ),
 }
 

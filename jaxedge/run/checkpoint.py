@@ -8,6 +8,7 @@ from typing import Any
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -157,7 +158,7 @@ def digest(tree: Any) -> int:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _plain(tree: Any) -> Any:
@@ -171,7 +172,7 @@ def _restored(like: Any, plain: Any) -> Any:
     """`plain` with the keys and dtypes of `like`, on the device."""
 
     def one(old: Any, new: Any) -> jax.Array:
-        array = jax.numpy.asarray(new)
+        array = jnp.asarray(new)
         return jax.random.wrap_key_data(array) if _is_key(old) else array
 
     return jax.tree.map(one, like, plain)

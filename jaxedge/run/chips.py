@@ -98,8 +98,9 @@ def _pad(keys: jax.Array, size: int) -> jax.Array:
 def _bytes_per_chip(f, shapes) -> int:
     key, args = jax.tree.unflatten(*shapes)
     memory = jax.jit(f).lower(key, *args).compile().memory_analysis()
-    used = memory.temp_size_in_bytes + memory.output_size_in_bytes
-    return max(int(used), 1)
+    if memory is None:  # The backend does not tell: one chip at a time.
+        return _HOST_BYTES
+    return max(memory.temp_size_in_bytes + memory.output_size_in_bytes, 1)
 
 
 def _block(f, key, args) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -202,7 +203,7 @@ def _zero_sums(
 ) -> Any:
     """Sums of no batch."""
     example = data.Batch(
-        source.x[:batch], source.y[:batch], jnp.ones(batch, jnp.float32)
+        source.x[:batch], source.y[:batch], np.ones(batch, np.float32)
     )
     shapes = jax.eval_shape(recipe.update, state, example)[1]
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
