@@ -57,7 +57,7 @@ def in_range(
     """
     if isinstance(value, Tracer):
         return
-    if not concrete(value) or np.asarray(value).dtype.kind not in "biuf":
+    if not concrete(value) or not _real(np.asarray(value).dtype):
         raise UsageError(f"{name} must be a number, got {value!r}.")
     numbers = np.asarray(value)
     bad = ~np.isfinite(numbers) | (numbers > high) | (numbers < low)
@@ -69,6 +69,11 @@ def in_range(
         raise UsageError(
             f"{name} is {shown}, but must lie in {bracket}{low}, {high}]."
         )
+
+
+def _real(dtype: np.dtype) -> bool:
+    """Whether a dtype holds real numbers; numpy does not know bfloat16."""
+    return dtype.kind in "biu" or jax.numpy.issubdtype(dtype, np.floating)
 
 
 def whole(name: str, value: Any, low: int = 0) -> None:

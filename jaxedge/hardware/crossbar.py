@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxedge.core import checks
-from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
 from jaxedge.hardware import converters
 from jaxedge.hardware.devices import Device
 from jaxedge.hardware.masked import MaskedRandom
+from jaxedge.hardware.sampling import draw_if
 from jaxedge.hardware.weights import Product, Weight
 
 _READS = ("vector", "batch")
@@ -88,21 +88,13 @@ class Spec:
         # The mapping is a decision of the programmer, not a gradient path.
         scale = jax.lax.stop_gradient(self.device.weight_scale(matrix))
 
-        def side(name: str, part: jax.Array) -> Any:
-            cells = self.device.program(
-                stream(key, name), self.device.g_min + part / scale
-            )
-            if mask is None:
-                return cells
-            return self.device.reset(cells, mask.reshape(matrix.shape))
-
-        return Crossbar(
-            side("positive", jnp.maximum(matrix, 0)),
-            side("negative", jnp.maximum(-matrix, 0)),
-            scale,
-            self,
-            tuple(weights.shape),
-        )
+        # Both cells of every pair at once: [2, I, O].
+        parts = jnp.stack([jnp.maximum(matrix, 0), jnp.maximum(-matrix, 0)])
+        cells = self.device.program(key, self.device.g_min + parts / scale)
+        if mask is not None:
+            keep = mask.reshape(1, *matrix.shape)
+            cells = self.device.reset(cells, keep)
+        return Crossbar(cells, scale, self, tuple(weights.shape))
 
     def tiles(self, inputs: int, outputs: int) -> tuple[int, int]:
         """Row and column tiles of a matrix [inputs, outputs] (D.7)."""
@@ -117,15 +109,14 @@ class Crossbar(Weight):
     """A programmed weight.
 
     Attributes:
-        positive: state of the cells that add, [I, O].
-        negative: state of the cells that subtract, [I, O].
+        cells: state of the pairs, [2, I, O]: those that add, then those that
+            subtract.
         scale: weight per siemens, [].
         spec: the design.
         shape: of the weight, [I, O] or [h, w, I, O].
     """
 
-    positive: Any
-    negative: Any
+    cells: Any
     scale: jax.Array
     spec: Spec
     shape: tuple[int, ...] = static()
@@ -135,21 +126,14 @@ class Crossbar(Weight):
         """Converters act on single vectors, linear reads do not."""
         return (self.spec.input_bits or self.spec.adc_bits) is not None
 
-    def conductance(self) -> tuple[jax.Array, jax.Array]:
-        """Mean conductances G+ and G- at the time of reading, S, [I, O]."""
-        device, seconds = self.spec.device, self.spec.seconds
-        return (
-            device.conductance(self.positive, seconds),
-            device.conductance(self.negative, seconds),
-        )
+    def conductance(self) -> jax.Array:
+        """Mean conductances G+ and G- at the time of reading, S, [2, I, O]."""
+        return self.spec.device.conductance(self.cells, self.spec.seconds)
 
     def variance(self) -> jax.Array:
         """Variance of one read of G+ - G-, S^2, [I, O]."""
-        device, seconds = self.spec.device, self.spec.seconds
-        return (
-            device.read_std(self.positive, seconds) ** 2
-            + device.read_std(self.negative, seconds) ** 2
-        )
+        std = self.spec.device.read_std(self.cells, self.spec.seconds)
+        return jnp.sum(std**2, 0)
 
     def multiply(
         self, x: jax.Array, product: Product, key: jax.Array | None
@@ -210,8 +194,7 @@ class Crossbar(Weight):
         x = _row_tiles(x[..., None], tiles, spec.rows)[..., 0]
         current = _noisy_product(x, split, _tile_matmul, key)
         # Full scale: every row driven in the strongest column (D.8, MAX).
-        larger = jnp.maximum(*self.conductance())
-        column = _row_tiles(larger, tiles, spec.rows).sum(1)
+        column = _row_tiles(self.conductance().max(0), tiles, spec.rows).sum(1)
         limit = spec.adc_range * column.max(-1, keepdims=True)
         full = jnp.broadcast_to(jnp.asarray(full)[..., None], current.shape)
         limit = jax.lax.stop_gradient(
@@ -245,9 +228,10 @@ def _noisy_product(
     if array.variance is None or key is None:
         return y
     power = product(jnp.square(x), array.variance)
-    lit = power > 0  # A dark input adds no noise, and sqrt has no slope at 0.
-    std = jnp.where(lit, jnp.sqrt(jnp.where(lit, power, 1)), 0)
-    return y + std * jax.random.normal(key, y.shape, y.dtype)
+    # sqrt has no slope at 0, where no input is lit.
+    std = jnp.sqrt(jnp.maximum(power, jnp.finfo(y.dtype).tiny))
+    noisy = jnp.any(array.variance > 0)
+    return y + std * draw_if(noisy, jax.random.normal, key, y.shape, y.dtype)
 
 
 def _tile_matmul(x: jax.Array, tiles: jax.Array) -> jax.Array:

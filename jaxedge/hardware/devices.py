@@ -19,6 +19,7 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
 from jaxedge.hardware.converters import straight_through
+from jaxedge.hardware.sampling import draw_if, normal, open_uniform
 
 MICRO = 1e-6
 C = TypeVar("C")
@@ -97,8 +98,11 @@ class Programmed(Device[Level]):
 
     def program(self, key: jax.Array, target_S: jax.Array) -> Level:
         target_S = jnp.clip(jnp.asarray(target_S), self.g_min, self.g_max)
-        eps = jax.random.normal(key, target_S.shape, target_S.dtype)
-        g = target_S + self.program_noise * self.g_max * eps
+        std = jnp.multiply(self.program_noise, self.g_max)
+        eps = draw_if(
+            std > 0, jax.random.normal, key, target_S.shape, target_S.dtype
+        )
+        g = target_S + std * eps
         return Level(jnp.maximum(g, 0))
 
     def reset(self, cells: Level, keep: jax.Array) -> Level:
@@ -199,18 +203,27 @@ class SwitchedRram(Device[Switched]):
     def _settle(self, key: jax.Array, state: jax.Array) -> Switched:
         """Cells whose levels are drawn and whose faults are pinned."""
         shape, dtype = state.shape, state.dtype
-        draw = _FAMILIES[self.family]
-        high = draw(
-            stream(key, "lrs"), shape, dtype, self.lrs_mean, self.lrs_std
-        )
-        eps = jax.random.normal(stream(key, "hrs"), shape, dtype)
-        low = jnp.abs(self.hrs_mean + self.hrs_std * eps)
-        u = jax.random.uniform(stream(key, "stuck"), shape, dtype)
-        return Switched(
-            high=jnp.where(u >= 1 - self.stuck_off, low, high),
-            low=jnp.where(u < self.stuck_on, high, low),
-            state=state,
-        )
+        spread = jnp.add(self.lrs_std, self.hrs_std)
+        faults = jnp.add(self.stuck_on, self.stuck_off)
+
+        def draw(key, shape, dtype):
+            # One draw for all three: a chip costs little beside its numbers.
+            u_lrs, u_hrs, u_stuck = open_uniform(key, (3, *shape), dtype)
+            high = _FAMILIES[self.family](u_lrs, self.lrs_mean, self.lrs_std)
+            low = jnp.abs(self.hrs_mean + self.hrs_std * normal(u_hrs))
+            off = u_stuck > 1 - 2 * self.stuck_off
+            on = u_stuck < 2 * self.stuck_on - 1
+            return jnp.where(off, low, high), jnp.where(on, high, low)
+
+        def nominal(shape, dtype):
+            return (
+                jnp.full(shape, self.lrs_mean, dtype),
+                jnp.full(shape, self.hrs_mean, dtype),
+            )
+
+        active = spread + faults > 0
+        high, low = draw_if(active, draw, key, shape, dtype, nominal)
+        return Switched(high, low, state)
 
 
 @pytree
@@ -270,18 +283,18 @@ def forming_probability(
     return jax.scipy.stats.norm.cdf(jnp.asarray(volts), mean, std)
 
 
-def _normal(key, shape, dtype, mean, std):
-    """Normal truncated above 0."""
-    safe = jnp.maximum(std, jnp.finfo(dtype).tiny)
-    z = jax.random.truncated_normal(key, -mean / safe, jnp.inf, shape, dtype)
-    return mean + std * z
+def _normal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
+    """Normal truncated above 0, from a uniform on (-1, 1)."""
+    safe = jnp.maximum(std, jnp.finfo(u.dtype).tiny)
+    below = jax.scipy.stats.norm.cdf(-jnp.asarray(mean, u.dtype) / safe)
+    return jnp.asarray(mean) + std * normal(u * (1 - below) + below)
 
 
-def _lognormal(key, shape, dtype, mean, std):
+def _lognormal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
     """Lognormal with the given mean and std of the conductance itself."""
-    variance = jnp.log1p((std / mean) ** 2)
-    eps = jax.random.normal(key, shape, dtype)
-    return jnp.exp(jnp.log(mean) - variance / 2 + jnp.sqrt(variance) * eps)
+    variance = jnp.log1p(jnp.divide(std, mean) ** 2)
+    location = jnp.log(jnp.asarray(mean)) - variance / 2
+    return jnp.exp(location + jnp.sqrt(variance) * normal(u))
 
 
 _FAMILIES: dict[str, Callable[..., jax.Array]] = {

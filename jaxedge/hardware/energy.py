@@ -109,8 +109,7 @@ def layer(name: str, leaf: Crossbar, vectors: int, costs: Costs) -> LayerEnergy:
     planes = (spec.input_bits or 1) if spec.bit_serial else 1
     reads = vectors * planes
     conversions = reads * row_tiles * outputs
-    positive, negative = leaf.conductance()
-    conductance = jnp.sum(positive) + jnp.sum(negative)
+    conductance = jnp.sum(leaf.conductance())
     # Adding the planes and tiles of an output, and its scale.
     operations = conversions + vectors * outputs
     return LayerEnergy(

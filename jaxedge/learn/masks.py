@@ -4,6 +4,8 @@ Every weight has a score; the largest magnitudes of a layer stay. Rules of
 allenai/hidden-networks and arXiv:2311.07164 (edge_pruning 4.1, 4.4).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -46,7 +48,8 @@ def top_fraction(scores: jax.Array, keep: float) -> jax.Array:
 
 def attach(scores: jax.Array, mask: jax.Array) -> jax.Array:
     """`mask` forward; the gradient of |scores| backward (D.4)."""
-    magnitude = jnp.abs(scores)
+    # Not abs, whose slope JAX takes as 1 at zero, where sign is 0.
+    magnitude = scores * jnp.sign(scores)
     return mask + (magnitude - jax.lax.stop_gradient(magnitude))
 
 
@@ -110,6 +113,7 @@ def flips(old_mask: jax.Array, new_mask: jax.Array) -> jax.Array:
     return jnp.sum(old_mask != new_mask, dtype=jnp.float32)
 
 
+@functools.partial(jax.jit, static_argnames="kept")
 def _largest(magnitude: jax.Array, kept: int) -> jax.Array:
     """Marks the `kept` largest of [n] non-negative floats, exactly.
 

@@ -1,6 +1,7 @@
 """Checkpoints on orbax: latest and best kept, corrupt ones passed over."""
 
 from collections.abc import Iterator, Mapping
+import json
 import logging
 from pathlib import Path
 import shutil
@@ -37,6 +38,7 @@ class Checkpoints:
         self._metric = metric
         # orbax refuses relative paths with pages of traceback.
         self._folder = Path(folder).resolve()
+        self._drop_unreadable_metrics()
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -106,11 +108,34 @@ class Checkpoints:
         """Waits until every save is on disk."""
         self._manager.wait_until_finished()
 
+    def _drop_unreadable_metrics(self) -> None:
+        """Removes steps whose metrics are damaged: orbax fails to open them."""
+        for path in self._folder.glob("*/metrics/metrics"):
+            step = path.parents[1]
+            try:
+                float(json.loads(path.read_bytes())[self._metric])
+            except Exception as error:  # noqa: BLE001 - any damage will do
+                if step.name.isdigit():
+                    self._warn(step.name, error)
+                    shutil.rmtree(step)
+
     def _value(self, step: int) -> float:
         try:
             return float(self._manager.metrics(step)[self._metric])  # type: ignore
-        except Exception:  # noqa: BLE001 - any damage means: not the best
+        except Exception as error:  # noqa: BLE001 - damage means: not the best
+            self._warn(step, error)
             return -np.inf
+
+    def _warn(self, step: int | str, error: Exception) -> None:
+        reason = str(error).strip().split("\n")[0][:200]
+        _LOG.warning(
+            "checkpoint %s of %s is damaged (%s: %s); trying the one before"
+            " it.",
+            step,
+            self._folder,
+            type(error).__name__,
+            reason,
+        )
 
     def _sound(
         self, steps: list[int], like: Any, remove: bool
@@ -119,15 +144,7 @@ class Checkpoints:
             try:
                 yield step, self._load(step, like)
             except Exception as error:  # noqa: BLE001 - orbax raises anything
-                reason = str(error).strip().split("\n")[0][:200]
-                _LOG.warning(
-                    "checkpoint %d of %s is damaged (%s: %s); trying the one"
-                    " before it.",
-                    step,
-                    self._folder,
-                    type(error).__name__,
-                    reason,
-                )
+                self._warn(step, error)
                 if remove:
                     shutil.rmtree(self._folder / str(step))
                     self._manager.reload()

@@ -58,7 +58,7 @@ def chip_map(
         )
     checks.choice("mode", mode, MODES)
     if block is not None:
-        checks.in_range("block", block, 1)
+        checks.whole("block", block, 1)
     if mode == "auto":
         mode = "map" if jax.default_backend() == "cpu" else "vmap"
     share = math.ceil(keys.size / len(jax.devices()))

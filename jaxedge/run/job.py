@@ -235,7 +235,7 @@ def _pictures(path: Path, variables: Any, chip: Any) -> None:
     for (way, leaf), (_, trained) in zip(
         _named(chip), _named(variables["params"]), strict=True
     ):
-        g = interleave(*leaf.conductance())
+        g = interleave(leaf.conductance())
         arrays[f"conductance/{way}"] = np.asarray(g, np.float32)
         if isinstance(trained, hardware.MaskedRandom):
             names.append(way)
@@ -245,9 +245,9 @@ def _pictures(path: Path, variables: Any, chip: Any) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def interleave(positive: Any, negative: Any) -> np.ndarray:
-    """Pairs side by side, as they lie in the array: [I, 2 O]."""
-    return np.stack([positive, negative], -1).reshape(len(positive), -1)
+def interleave(pairs: Any) -> np.ndarray:
+    """Pairs side by side, as they lie in the array: [2, I, O] to [I, 2 O]."""
+    return np.moveaxis(pairs, 0, -1).reshape(pairs.shape[1], -1)
 
 
 def _named(params: Any) -> list[tuple[str, Any]]:

@@ -50,14 +50,14 @@ class Chips(NamedTuple):
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
         for name in ("n", "batch", "chunk"):
-            checks.in_range(f"chips.{name}", getattr(self, name), 1)
-        checks.in_range("chips.sweep", self.sweep, 0)
+            checks.whole(f"chips.{name}", getattr(self, name), 1)
+        checks.whole("chips.sweep", self.sweep)
         checks.in_range("chips.threshold", self.threshold, 0, 1)
         checks.in_range("chips.read_noise", np.array(self.read_noise), 0)
         checks.in_range("chips.faults", np.array(self.faults), 0, 1)
         checks.choice("chips.mode", self.mode, MODES)
         if self.block is not None:
-            checks.in_range("chips.block", self.block, 1)
+            checks.whole("chips.block", self.block, 1)
 
 
 class Frames(NamedTuple):
@@ -166,6 +166,7 @@ def run(
                 count = min(chips.chunk, task.n - start)
                 if name not in done:
                     if stop is not None and stop.asked:
+                        _save(partial, done, identity)
                         raise Preempted(f"stopped after {len(done)} chunks")
                     with clock.timing(count):
                         done[name] = _chunk(

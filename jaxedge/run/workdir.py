@@ -39,8 +39,13 @@ def check(workdir: Path, config: Mapping[str, Any], study: bool) -> None:
     Raises:
         UsageError: naming the fields that differ, or a folder that is none.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise checks.UsageError(f"the workdir {workdir} is not a folder.")
+    for part in (workdir, *workdir.parents):
+        if part.exists() and not part.is_dir():
+            where = "" if part == workdir else f" ({part} is a file)"
+            raise checks.UsageError(
+                f"the workdir {workdir} is not a folder{where}; choose another"
+                " --workdir."
+            )
     path = workdir / "config.json"
     if not path.exists():
         if study:
@@ -65,8 +70,18 @@ def check(workdir: Path, config: Mapping[str, Any], study: bool) -> None:
 
 
 def create(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Makes the folder and notes whose run it is."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    """Makes the folder and notes whose run it is.
+
+    Raises:
+        UsageError: when the folder cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise checks.UsageError(
+            f"the workdir {workdir} cannot be made ({error.strerror}); choose"
+            " another --workdir."
+        ) from error
     if not (workdir / "config.json").exists():
         write_json(workdir / "config.json", config)
 
@@ -78,7 +93,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        return content
     except (OSError, ValueError) as error:
         raise checks.UsageError(
             f"{path} cannot be read ({error}); remove the workdir or choose"
