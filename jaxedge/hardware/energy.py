@@ -135,6 +135,18 @@ def layer(name: str, leaf: Crossbar, vectors: int, costs: Costs) -> LayerEnergy:
     )
 
 
+def programming_joules(
+    sets: float, resets: float, costs: Costs
+) -> float | None:
+    """Energy of switching cells, J; None while a price is unknown.
+
+    A weight that is reinstated takes one SET, a pruned one one RESET (D.10).
+    """
+    if costs.set_joules is None or costs.reset_joules is None:
+        return None
+    return sets * costs.set_joules + resets * costs.reset_joules
+
+
 class Comparison(NamedTuple):
     """A network on hardware beside the same products on a digital device.
 

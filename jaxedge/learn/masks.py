@@ -5,6 +5,7 @@ allenai/hidden-networks and arXiv:2311.07164 (edge_pruning 4.1, 4.4).
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -108,9 +109,25 @@ def dead_band(
     return jnp.where(jnp.all(old_mask == 1), top, banded)
 
 
-def flips(old_mask: jax.Array, new_mask: jax.Array) -> jax.Array:
-    """Number of cells that must be programmed, float32 []."""
-    return jnp.sum(old_mask != new_mask, dtype=jnp.float32)
+class Flips(NamedTuple):
+    """Weights whose cells must be programmed, int32 [].
+
+    Attributes:
+        sets: pruned weights that are reinstated.
+        resets: kept weights that are pruned.
+    """
+
+    sets: jax.Array
+    resets: jax.Array
+
+
+def flips(old_mask: jax.Array, new_mask: jax.Array) -> Flips:
+    """Counts what changes from one mask to the next."""
+    old, new = old_mask > 0, new_mask > 0
+    return Flips(
+        jnp.sum(new & ~old, dtype=jnp.int32),
+        jnp.sum(old & ~new, dtype=jnp.int32),
+    )
 
 
 @functools.partial(jax.jit, static_argnames="kept")

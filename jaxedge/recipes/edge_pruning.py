@@ -58,14 +58,15 @@ class Memory(NamedTuple):
             dead-band the scores alone do not tell it.
         limit: present width of the dead-band, [].
         best: best selection metric so far, [].
-        programmed: mask flips since the start, without the initial pruning.
+        programmed: sets and resets since the start, without the initial
+            pruning.
     """
 
     weights: Any
     mask: Any
     limit: jax.Array
     best: jax.Array
-    programmed: jax.Array
+    programmed: masks.Flips
 
 
 def random_weights(
@@ -120,7 +121,7 @@ def mask_rule(learn: Learn) -> supervised.Rule:
             ),
             limit=jnp.float32(learn.dead_band_start),
             best=jnp.float32(-jnp.inf),
-            programmed=jnp.float32(0),
+            programmed=masks.Flips(jnp.int32(0), jnp.int32(0)),
         )
 
     def view(scores: Any, memory: Memory) -> Any:
@@ -138,13 +139,17 @@ def mask_rule(learn: Learn) -> supervised.Rule:
             new,
             memory.mask,
         )
-        flips = sum(
-            jax.tree.leaves(jax.tree.map(masks.flips, memory.mask, mask)),
-            start=jnp.zeros(()),
+        # Sums of Flips over the layers.
+        layers = jax.tree.map(masks.flips, memory.mask, mask)
+        new_flips = jax.tree.map(
+            lambda *counts: sum(counts[1:], start=counts[0]),
+            *jax.tree.leaves(layers, is_leaf=_is_flips),
         )
+        total = jax.tree.map(jnp.add, memory.programmed, new_flips)
+        flipped = (new_flips.sets + new_flips.resets).astype(jnp.float32)
         return (
-            memory._replace(mask=mask, programmed=memory.programmed + flips),
-            {"flips/total": flips},
+            memory._replace(mask=mask, programmed=total),
+            {"flips/total": flipped},
         )
 
     def review(memory: Memory, metrics: Any) -> Memory:
@@ -159,7 +164,23 @@ def mask_rule(learn: Learn) -> supervised.Rule:
             best=jnp.maximum(memory.best, metrics["accuracy"]),
         )
 
-    return supervised.Rule(init, view, advance, review)
+    def summary(memory: Memory) -> dict[str, jax.Array]:
+        leaves = jax.tree.leaves(memory.mask)
+        size = sum(mask.size for mask in leaves)
+        kept = sum(masks.kept_count(m.size, learn.keep) for m in leaves)
+        sets, resets = memory.programmed
+        return {
+            "sets": sets,
+            "resets": resets,
+            "initial_resets": jnp.int32(size - kept),
+            "flips_per_weight": (sets + resets) / size,
+        }
+
+    return supervised.Rule(init, view, advance, review, summary)
+
+
+def _is_flips(node: Any) -> bool:
+    return isinstance(node, masks.Flips)
 
 
 class Settings(NamedTuple):

@@ -24,6 +24,8 @@ class Recipe(NamedTuple):
             that react to it.
         forward: (variables, x, key, **apply) -> outputs; further arguments,
             such as `mutable`, are those of flax's `apply`.
+        summary: state -> scalars of the final state, such as programming
+            counts, for the record.
     """
 
     init: Callable[[jax.Array], Any]
@@ -32,6 +34,7 @@ class Recipe(NamedTuple):
     evaluate: Callable[..., Sums]
     review: Callable[[Any, Any], Any]
     forward: Callable[..., Any]
+    summary: Callable[[Any], dict[str, jax.Array]]
 
 
 def mean(sums: Sums) -> dict[str, float]:

@@ -25,12 +25,14 @@ class Rule(NamedTuple):
         view: (learned, memory) -> params, differentiable in `learned`.
         advance: (old, new, memory) -> (memory, sums) after a step.
         review: (memory, metrics) -> memory after an evaluation.
+        summary: memory -> scalars of the final state, for the record.
     """
 
     init: Callable[[jax.Array, Any], tuple[Any, Any]]
     view: Callable[[Any, Any], Any]
     advance: Callable[[Any, Any, Any], tuple[Any, Sums]]
     review: Callable[[Any, Any], Any]
+    summary: Callable[[Any], dict[str, jax.Array]]
 
 
 class State(NamedTuple):
@@ -72,6 +74,7 @@ def weights_rule() -> Rule:
         view=lambda learned, memory: learned,
         advance=lambda old, new, memory: (memory, {}),
         review=lambda memory, metrics: memory,
+        summary=lambda memory: {},
     )
 
 
@@ -163,7 +166,10 @@ def make(
     def review(state: State, metrics: Any) -> State:
         return state._replace(memory=rule.review(state.memory, metrics))
 
-    return Recipe(init, update, finish, evaluate, review, forward)
+    def summary(state: State) -> dict[str, jax.Array]:
+        return rule.summary(state.memory)
+
+    return Recipe(init, update, finish, evaluate, review, forward, summary)
 
 
 def _sums(logits: jax.Array, batch: Any) -> Sums:

@@ -121,6 +121,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     variables = jax.jit(job.recipe.finish)(state)
     with _timing(seconds, "test"):
         tested = test(job, variables)
+        counts = jax.device_get(job.recipe.summary(state))
     with _timing(seconds, "chips"):
         result = study.run(
             job.recipe,
@@ -135,10 +136,19 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     with _timing(seconds, "energy"):
         chip = one_chip(job, variables)
         priced = ledger(job, {**variables, "params": chip})
+        priced["joules_programming"] = (
+            energy.programming_joules(
+                counts["sets"],
+                counts["resets"] + counts["initial_resets"],
+                job.costs,
+            )
+            if "sets" in counts
+            else None
+        )
         _pictures(folder / "pictures.npz", variables, chip)
     content = {
         "config": job.config,
-        "metrics": tested,
+        "metrics": {**tested, **counts},
         "chips": study.summary(result, job.chips.threshold),
         "energy": priced,
         "seconds": seconds,

@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jaxedge.core import checks
 
@@ -27,7 +27,11 @@ def console(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status (2: the input is at fault)."""
     logging.basicConfig(level=logging.WARNING, format="jaxedge: %(message)s")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if (
+        not arguments
+        or {"-h", "--help"} & {*arguments}
+        or arguments == ["help"]
+    ):
         print(__doc__)
         return 0
     try:
@@ -70,13 +74,13 @@ def parse(arguments: Sequence[str], needs_config: bool = True) -> Any:
         UsageError: for an unknown flag or config field, or a bad value.
     """
     values = _flags()
-    source = [a for a in arguments if _name(a) == "config"]
+    source = _source(arguments)
     if needs_config and not source:
         raise checks.UsageError(
             "no --config was given; for example"
             " --config=configs/edge_pruning.py:digits."
         )
-    _parse(values, [*source[-1:]])
+    _parse(values, source)
     if values.config is not None:
         known = dict(_paths(values.config))
         for argument in arguments:
@@ -93,7 +97,22 @@ def parse(arguments: Sequence[str], needs_config: bool = True) -> Any:
         raise checks.UsageError(
             "no --workdir was given; for example --workdir=runs/digits."
         )
+    if needs_config and not isinstance(values.config, ConfigDict):
+        raise checks.UsageError(
+            f"get_config of {source[-1]} returns a"
+            f" {type(values.config).__name__}, but must return an"
+            " ml_collections.ConfigDict."
+        )
     return values
+
+
+def _source(arguments: Sequence[str]) -> list[str]:
+    """The last --config, with its value where that stands apart."""
+    places = [i for i, a in enumerate(arguments) if _name(a) == "config"]
+    if not places:
+        return []
+    end = places[-1] + (1 if "=" in arguments[places[-1]] else 2)
+    return list(arguments[places[-1] : end])
 
 
 def _flags() -> flags.FlagValues:
@@ -117,8 +136,11 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
         list(values.config or ())
         return rest
     except Exception as error:  # noqa: BLE001 - a config is a program
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = str(error).strip() or type(error).__name__
         # config_flags wraps what a config raises into its traceback's text.
+        if "Traceback" in text:
+            text = text.splitlines()[-1]
+        text = " ".join(text.split())
         own = f"{checks.UsageError.__name__}: "
         raise checks.UsageError(text.rpartition(own)[2]) from error
     finally:
