@@ -38,7 +38,10 @@ class Device(Generic[C]):
     read_noise: Any
 
     def program(self, key: jax.Array, target_S: jax.Array) -> C:
-        """Writes `target_S` (any shape, S) onto new cells; consumes `key`."""
+        """Writes `target_S` (any shape, S) onto new cells; consumes `key`.
+
+        Cells are drawn in float32 or wider, whatever the target's type.
+        """
         raise NotImplementedError
 
     def reset(self, cells: C, keep: jax.Array) -> C:
@@ -97,7 +100,8 @@ class Programmed(Device[Level]):
     read_noise: ArrayLike = 0.0
 
     def program(self, key: jax.Array, target_S: jax.Array) -> Level:
-        target_S = jnp.clip(jnp.asarray(target_S), self.g_min, self.g_max)
+        checks.finite("target_S", target_S)
+        target_S = jnp.clip(_physical(target_S), self.g_min, self.g_max)
         std = jnp.multiply(self.program_noise, self.g_max)
         eps = draw_if(
             std > 0, jax.random.normal, key, target_S.shape, target_S.dtype
@@ -174,7 +178,8 @@ class SwitchedRram(Device[Switched]):
         return self.lrs_mean
 
     def program(self, key: jax.Array, target_S: jax.Array) -> Switched:
-        target_S = jnp.asarray(target_S)
+        checks.finite("target_S", target_S)
+        target_S = _physical(target_S)
         share = (target_S - self.g_min) / jnp.subtract(self.g_max, self.g_min)
         state = straight_through(share, jnp.where(share > 0.5, 1.0, 0.0))
         return self._settle(key, state.astype(target_S.dtype))
@@ -243,7 +248,7 @@ class RandomRram(SwitchedRram):
     pristine: ArrayLike = 0.1 * MICRO
 
     def program(self, key: jax.Array, target_S: jax.Array) -> Switched:
-        target_S = jnp.asarray(target_S)
+        target_S = _physical(target_S)
         u = jax.random.uniform(
             stream(key, "forming"), target_S.shape, target_S.dtype
         )
@@ -281,6 +286,12 @@ def forming_probability(
         Probability in [0, 1], shape of `volts` (device_physics D.1).
     """
     return jax.scipy.stats.norm.cdf(jnp.asarray(volts), mean, std)
+
+
+def _physical(target_S: ArrayLike) -> jax.Array:
+    """A target in at least float32: bfloat16 has 8 bits for a spread."""
+    target_S = jnp.asarray(target_S)
+    return target_S.astype(jnp.promote_types(target_S.dtype, jnp.float32))
 
 
 def _normal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:

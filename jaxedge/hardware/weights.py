@@ -7,6 +7,7 @@ Letters: B batch, H height, W width, I inputs, O outputs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import math
 import re
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxedge.core import checks
-from jaxedge.core.keys import stream
+from jaxedge.core.keys import check_key, stream
 from jaxedge.core.trees import map_named
 
 # A product that is linear in both arguments: (x, matrix [I, O]) -> y.
@@ -44,7 +45,7 @@ class Weight:
     @property
     def size(self) -> int:
         """Number of weights."""
-        return int(jnp.prod(jnp.array(self.shape)))
+        return math.prod(self.shape)
 
     @property
     def ndim(self) -> int:
@@ -192,6 +193,7 @@ def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
     Raises:
         UsageError: for NaN or infinite weights, or an unfit rank.
     """
+    check_key(key)
     if isinstance(w, Weight) and not hasattr(w, "mask"):
         raise checks.UsageError(
             f"a {type(w).__name__} is programmed already; program the trained"
@@ -227,6 +229,7 @@ def deploy(
     Raises:
         UsageError: for a pattern that matches no leaf; lists the paths.
     """
+    check_key(key)
     rules = plan if isinstance(plan, Mapping) else {"": plan}
     seen: list[str] = []
     used: set[str] = set()

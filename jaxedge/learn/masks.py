@@ -43,6 +43,7 @@ def top_fraction(scores: jax.Array, keep: float) -> jax.Array:
         `kept_count` entries are 1; of equal magnitudes the later stay.
     """
     kept = kept_count(scores.size, keep)
+    checks.finite("scores", scores)
     flat = jax.lax.stop_gradient(jnp.abs(scores)).ravel()
     return _largest(flat, kept).reshape(scores.shape).astype(scores.dtype)
 

@@ -85,7 +85,7 @@ def random_weights(
     """
     fan_in = math.prod(like.shape[:-1])
     std = math.sqrt(2 / (max(keep, 1 / fan_in) * fan_in))
-    return _WEIGHTS[kind](key, like) * std
+    return (_WEIGHTS[kind](key, like) * std).astype(like.dtype)
 
 
 _WEIGHTS = {

@@ -1,6 +1,8 @@
 """Where configs end: sections become checked NamedTuples."""
 
 from collections.abc import Callable, Mapping
+import types
+import typing
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
@@ -198,6 +200,7 @@ def unpack(kind: type[T], section: Any, name: str) -> T:
             f" fields {', '.join(fields)}."
         )
     values = {key: _plain(section[key]) for key in section.keys()}
+    hints = typing.get_type_hints(kind)
     for key in values:
         if key not in fields:
             raise checks.unknown(f"config field {name}.", key, fields)
@@ -206,6 +209,7 @@ def unpack(kind: type[T], section: Any, name: str) -> T:
             raise checks.UsageError(
                 f"config.{name} lacks the field {field!r}; give it a value."
             )
+        _check_type(f"{name}.{field}", values[field], hints[field])
     result = kind(**values)
     if hasattr(result, "check"):
         result.check()  # type: ignore[attr-defined]
@@ -223,6 +227,24 @@ def unpack_sections(kind: type[T], config: Any) -> T:
             )
         sections[name] = unpack(section_kind, config[name], name)
     return kind(**sections)
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    """Raises unless a value is of the field's type; int counts as float."""
+    allowed = typing.get_args(hint) if _is_union(hint) else (hint,)
+    kinds = [typing.get_origin(kind) or kind for kind in allowed]
+    if float in kinds:
+        kinds.append(int)
+    flag = isinstance(value, bool) and bool not in kinds
+    if flag or not isinstance(value, tuple(kinds)):
+        words = " or ".join(getattr(k, "__name__", str(k)) for k in allowed)
+        raise checks.UsageError(
+            f"config.{name} is {value!r}, but must be {words}."
+        )
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
 def _plain(value: Any) -> Any:

@@ -1,33 +1,22 @@
 """The pictures of a report: arrays in, one matplotlib Figure out.
 
-Figures are built through matplotlib's objects: no pyplot, no open windows, no
-state shared between calls. matplotlib is imported inside the functions, so
-that nobody waits for it who draws nothing. Colours are those of Okabe and Ito
-(Color Universal Design, 2008), which colour-blind readers tell apart.
-
 Letters: C chips, L levels, I word lines (inputs), O bit lines (outputs).
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxedge.core import checks
+from jaxedge.run import canvas, text
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, Any]]
-
-INK, MUTED, LINE = "#24313d", "#5b6873", "#d7dde2"
-BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
-VERMILION, SKY = "#d55e00", "#56b4e9"
 
 # The first panels of a learning curve: scalar, label, factor.
 _PANELS = (
@@ -35,13 +24,17 @@ _PANELS = (
     ("accuracy", "Accuracy (%)", 100.0),
     ("flips", "Mask flips", 1.0),
 )
-_PHASES = (("train", SKY), ("valid", VERMILION), ("test", GREEN))
+_PHASES = (
+    ("train", canvas.SKY),
+    ("valid", canvas.VERMILION),
+    ("test", canvas.GREEN),
+)
 # Where energy goes: entry of a layer, label, colour.
 PARTS = (
-    ("joules_adc", "ADC", BLUE),
-    ("joules_dac", "DAC", ORANGE),
-    ("joules_array", "Array", GREEN),
-    ("joules_digital", "Digital", SKY),
+    ("joules_adc", "ADC", canvas.BLUE),
+    ("joules_dac", "DAC", canvas.ORANGE),
+    ("joules_array", "Array", canvas.GREEN),
+    ("joules_digital", "Digital", canvas.SKY),
 )
 # Longest line drawn and largest map side: more is not seen, only stored.
 _POINTS = 400
@@ -73,7 +66,7 @@ def learning_curve(rows: Rows) -> Figure:
             " or flips; train before drawing the learning curve."
         )
     x_name = "epoch" if all("epoch" in row for row in rows) else "step"
-    fig, axes = _figure(1 + 3.1 * len(shown), 3.1, columns=len(shown))
+    fig, axes = canvas.figure(1 + 3.1 * len(shown), 3.1, columns=len(shown))
     for ax, (name, label, factor) in zip(axes, shown, strict=True):
         for phase, colour in _PHASES:
             x, y = _series(rows, phase, x_name, name)
@@ -85,10 +78,10 @@ def learning_curve(rows: Rows) -> Figure:
                 )  # fmt: skip
         ax.set_xlabel(x_name.capitalize())
         ax.set_ylabel(label)
-        _integers(ax)
+        canvas.integers(ax)
     most = max(axes, key=lambda ax: len(ax.get_lines()))
     if len(most.get_lines()) > 1:
-        _legend(most, loc="best")
+        canvas.legend(most, loc="best")
     return fig
 
 
@@ -106,9 +99,9 @@ def accuracy_histogram(accuracy_C: np.ndarray, threshold: float) -> Figure:
     _chips("accuracy", accuracy_C)
     edges = _edges(accuracy_C, threshold)
     good_C = accuracy_C >= threshold
-    fig, (ax,) = _figure(6.4, 3.4)
+    fig, (ax,) = canvas.figure(6.4, 3.4)
     for chips_C, colour, label in (
-        (good_C, BLUE, f"at least {100 * threshold:.1f} %"),
+        (good_C, canvas.BLUE, f"at least {100 * threshold:.1f} %"),
         (~good_C, "#b3bcc4", "below"),
     ):
         ax.hist(
@@ -118,16 +111,16 @@ def accuracy_histogram(accuracy_C: np.ndarray, threshold: float) -> Figure:
         )  # fmt: skip
     span = edges[-1] - edges[0]
     if edges[0] - span <= threshold <= edges[-1] + span:
-        ax.axvline(100 * threshold, color=VERMILION, lw=1.5, ls="--")
+        ax.axvline(100 * threshold, color=canvas.VERMILION, lw=1.5, ls="--")
     ax.set_title(
         f"yield {100 * chip_yield(accuracy_C, threshold):.1f} %",
-        loc="left", fontsize=12, fontweight="bold", color=INK,
+        loc="left", fontsize=12, fontweight="bold", color=canvas.INK,
     )  # fmt: skip
     ax.set_xlabel("Test accuracy of a chip (%)")
     ax.set_ylabel("Chips")
-    _integers(ax, "y")
+    canvas.integers(ax, "y")
     # Above the axes, where it cannot hide a bar.
-    _legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    canvas.legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return fig
 
 
@@ -160,17 +153,18 @@ def accuracy_against(
     order = np.argsort(levels)
     x, y_LxC = levels[order], 100.0 * accuracy_LxC[order]
     low, high = np.percentile(y_LxC, [5, 95], axis=1)
-    fig, (ax,) = _figure(5.6, 3.4)
+    fig, (ax,) = canvas.figure(5.6, 3.4)
     ax.fill_between(
-        x, low, high, color=BLUE, alpha=0.18, lw=0, label="5-95 % of chips"
-    )
+        x, low, high, color=canvas.BLUE, alpha=0.18, lw=0,
+        label="5-95 % of chips",
+    )  # fmt: skip
     ax.scatter(
-        np.repeat(x, y_LxC.shape[1]), y_LxC.ravel(), s=10, color=BLUE,
+        np.repeat(x, y_LxC.shape[1]), y_LxC.ravel(), s=10, color=canvas.BLUE,
         alpha=0.35, lw=0, label="one chip",
         rasterized=y_LxC.size > 1000,
     )  # fmt: skip
     ax.plot(
-        x, y_LxC.mean(1), color=BLUE, lw=2, marker="o", ms=5,
+        x, y_LxC.mean(1), color=canvas.BLUE, lw=2, marker="o", ms=5,
         mec="white", label="mean",
     )  # fmt: skip
     if log and np.any(x > 0):
@@ -180,7 +174,7 @@ def accuracy_against(
         ax.minorticks_off()
     ax.set_xlabel(xlabel)
     ax.set_ylabel("Test accuracy (%)")
-    _legend(ax, loc="best")
+    canvas.legend(ax, loc="best")
     return fig
 
 
@@ -207,21 +201,23 @@ def conductance_map(g_IxO: np.ndarray, title: str) -> Figure:
     shown = 1e6 * g_IxO[:MAP_SIDE, :MAP_SIDE]
     rows, columns = shown.shape
     height = float(np.clip(4.2 * rows / columns, 1.9, 4.2))
-    fig, (ax,) = _figure(5.2, height + 0.7)
+    fig, (ax,) = canvas.figure(5.2, height + 0.7)
     image = ax.imshow(
         shown, cmap="viridis", vmin=0, aspect="auto", interpolation="nearest"
     )
     bar = fig.colorbar(image, ax=ax, pad=0.02, aspect=max(8, 5 * height))
-    bar.set_label("Conductance (µS)", color=INK, fontsize=10)
-    bar.ax.tick_params(colors=MUTED, labelsize=9)
+    bar.set_label("Conductance (µS)", color=canvas.INK, fontsize=10)
+    bar.ax.tick_params(colors=canvas.MUTED, labelsize=9)
     bar.outline.set_visible(False)  # type: ignore[operator]
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    ax.set_title(title, loc="left", fontsize=11, color=INK, parse_math=False)
+    ax.set_title(
+        title, loc="left", fontsize=11, color=canvas.INK, parse_math=False
+    )
     ax.set_xlabel("Bit line")
     ax.set_ylabel("Word line")
     for axis in "xy":
-        _integers(ax, axis)
+        canvas.integers(ax, axis)
     return fig
 
 
@@ -242,18 +238,19 @@ def sparsity(names: Sequence[str], kept: Sequence[float]) -> Figure:
             f" {share.shape}; give one share a layer."
         )
     checks.in_range("kept share of a layer", share, 0, 1)
-    fig, ax = _bars(names)
+    fig, ax = canvas.bars(names)
     y = np.arange(len(names))
     ax.barh(y, 100.0, color="#e9edf0", height=0.62, label="pruned")
-    ax.barh(y, 100 * share, color=BLUE, height=0.62, label="kept")
+    ax.barh(y, 100 * share, color=canvas.BLUE, height=0.62, label="kept")
     for place, value in enumerate(100 * share):
         ax.text(
-            101, place, f"{value:.1f} %", va="center", fontsize=9, color=INK
-        )
+            101, place, f"{value:.1f} %", va="center", fontsize=9,
+            color=canvas.INK,
+        )  # fmt: skip
     ax.set_xlim(0, 112)
     ax.set_xticks([0, 25, 50, 75, 100])
     ax.set_xlabel("Weights kept (%)")
-    _legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    canvas.legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return fig
 
 
@@ -278,8 +275,8 @@ def energy(layers: Sequence[Mapping[str, Any]]) -> Figure:
     for part, joules in parts.items():
         checks.in_range(part, joules, 0)
     total = np.sum(list(parts.values()), axis=0)
-    factor, unit = prefix(float(total.max()))
-    fig, ax = _bars(names)
+    factor, unit = text.prefix(float(total.max()))
+    fig, ax = canvas.bars(names)
     y, left = np.arange(len(names)), np.zeros(len(names))
     for part, label, colour in shown:
         width = factor * parts[part]
@@ -288,11 +285,11 @@ def energy(layers: Sequence[Mapping[str, Any]]) -> Figure:
     for place, value in enumerate(left):
         ax.annotate(
             f"{value:.3g}", (value, place), (4, 0), va="center", fontsize=9,
-            textcoords="offset points", color=INK,
+            textcoords="offset points", color=canvas.INK,
         )  # fmt: skip
     ax.set_xlim(0, 1.12 * left.max() or 1)
     ax.set_xlabel(f"Energy for one input ({unit}J)")
-    _legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=4)
+    canvas.legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=4)
     return fig
 
 
@@ -305,83 +302,6 @@ def energy_parts(
         for part in PARTS
         if part[0] != "joules_digital" or part[0] in layers[0]
     ]
-
-
-def prefix(value: float) -> tuple[float, str]:
-    """The factor and letter that make `value` readable, as (1e9, "n")."""
-    letters = {0: "", 1: "m", 2: "µ", 3: "n", 4: "p", 5: "f", 6: "a"}
-    if value <= 0 or not np.isfinite(value):
-        return 1.0, ""
-    thousands = int(np.clip(np.ceil(-np.log10(value) / 3), 0, 6))
-    return 1000.0**thousands, letters[thousands]
-
-
-def to_svg_or_png(fig: Figure) -> str:
-    """The figure as a data URI: PNG if it holds an image, else SVG.
-
-    The same figure gives the same text, so reports can be compared.
-    """
-    import matplotlib
-
-    file = io.BytesIO()
-    if any(ax.images for ax in fig.axes):
-        fig.savefig(file, format="png", dpi=160, metadata={"Software": None})
-        return _uri("image/png", file)
-    # Element ids are random without a salt, and only rc parameters set it;
-    # the context restores them at once.
-    with matplotlib.rc_context({"svg.hashsalt": "jaxedge"}):
-        fig.savefig(file, format="svg", dpi=160, metadata={"Date": None})
-    return _uri("image/svg+xml", file)
-
-
-def _uri(kind: str, file: io.BytesIO) -> str:
-    text = base64.b64encode(file.getvalue()).decode("ascii")
-    return f"data:{kind};base64,{text}"
-
-
-def _figure(
-    width: float, height: float, columns: int = 1
-) -> tuple[Figure, list[Axes]]:
-    """A figure of inches with styled axes side by side."""
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(width, height))
-    fig.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-    axes = list(np.ravel(fig.subplots(1, columns)))
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(LINE)
-        ax.tick_params(colors=MUTED, labelsize=9, length=3)
-        ax.grid(color=LINE, lw=0.6)
-        ax.set_axisbelow(True)
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.label.set(color=INK, fontsize=10)
-    return fig, axes
-
-
-def _bars(names: Sequence[str]) -> tuple[Figure, Axes]:
-    """Axes for one horizontal bar a name, the first on top."""
-    fig, (ax,) = _figure(6.4, 1.3 + 0.34 * len(names))
-    ax.grid(False, axis="y")
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
-    ax.set_yticks(range(len(names)), names, parse_math=False, color=INK)
-    ax.invert_yaxis()
-    return fig, ax
-
-
-def _legend(ax: Axes, **where: Any) -> None:
-    ax.legend(
-        frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, **where
-    )
-
-
-def _integers(ax: Axes, axis: str = "x") -> None:
-    """Ticks at whole numbers: epochs, chips and lines have no halves."""
-    from matplotlib.ticker import MaxNLocator
-
-    chosen = ax.xaxis if axis == "x" else ax.yaxis
-    chosen.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def _series(

@@ -87,7 +87,11 @@ def parse(arguments: Sequence[str], needs_config: bool = True) -> Any:
             if argument.lstrip("-").startswith("config."):
                 _check_field(_name(argument).removeprefix("config."), known)
     values = _flags()
-    rest = _parse(values, arguments)
+    # config_flags cannot empty a field of a type; None always means "empty".
+    empty = [a for a in arguments if _is_empty(a)]
+    rest = _parse(values, [a for a in arguments if a not in empty])
+    for argument in empty:
+        _set_none(values.config, _name(argument).split(".")[1:])
     if rest:
         raise checks.UsageError(
             f"{rest[0]!r} is no flag; flags start with -- and are written"
@@ -145,6 +149,18 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
         raise checks.UsageError(text.rpartition(own)[2]) from error
     finally:
         sys.argv = before
+
+
+def _is_empty(argument: str) -> bool:
+    return _name(argument).startswith("config.") and argument.lower().endswith(
+        "=none"
+    )
+
+
+def _set_none(config: Any, path: Sequence[str]) -> None:
+    for name in path[:-1]:
+        config = config[name]
+    config[path[-1]] = None
 
 
 def _name(argument: str) -> str:

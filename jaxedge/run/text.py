@@ -1,0 +1,171 @@
+"""The numbers of a run as text: units, and the sentences under a picture.
+
+Letters: C chips, L levels, I word lines (inputs), O bit lines (outputs).
+"""
+
+from collections.abc import Mapping, Sequence
+import math
+from typing import Any
+
+import numpy as np
+
+Json = Mapping[str, Any]
+
+# Below this a cell counts as not formed, in siemens.
+_OFF = 1e-6
+# A no-break space between a number and its unit.
+_SPACE = "\u00a0"
+
+_UNPRICED = "It is unpriced: the energy of SET and RESET is unknown."
+
+
+# Numbers.
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1] as "85.5 %", a dash if there is none."""
+    if share is None or not math.isfinite(share):
+        return "–"
+    return f"{100 * share:.1f}{_SPACE}%"
+
+
+def joules(value: float | None) -> str:
+    """An energy in joules as "7.6 nJ", a dash if there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    factor, letter = prefix(value)
+    return f"{factor * value:.3g}{_SPACE}{letter}J"
+
+
+def prefix(value: float) -> tuple[float, str]:
+    """The factor and letter that make `value` readable, as (1e9, "n")."""
+    letters = {0: "", 1: "m", 2: "µ", 3: "n", 4: "p", 5: "f", 6: "a"}
+    if value <= 0 or not np.isfinite(value):
+        return 1.0, ""
+    thousands = int(np.clip(np.ceil(-np.log10(value) / 3), 0, 6))
+    return 1000.0**thousands, letters[thousands]
+
+
+def flat(value: Any) -> str:
+    """Any entry of a summary in one line; None is "unknown"."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, Mapping):
+        return ", ".join(
+            flat(part) if name == "value" else f"{name}: {flat(part)}"
+            for name, part in value.items()
+        )
+    if isinstance(value, (list, tuple)):
+        return ", ".join(flat(part) for part in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# Sentences.
+
+
+def learned(rows: Sequence[Json]) -> str:
+    """How validation went, from the rows of `metrics.read`."""
+    scored = [
+        row
+        for row in rows
+        if row.get("phase") == "valid" and row.get("accuracy") is not None
+    ]
+    if not scored:
+        return f"Training wrote {len(rows):,} rows and was never validated."
+    best = max(scored, key=lambda row: row["accuracy"])
+    return (
+        f"Validation accuracy ends at {percent(scored[-1]['accuracy'])} after"
+        f" {scored[-1]['step']:,} steps and was best at step"
+        f" {best['step']:,} with {percent(best['accuracy'])}."
+    )
+
+
+def reached(accuracy_C: np.ndarray, threshold: float, share: float) -> str:
+    """How many chips, a `share` in [0, 1], reach the threshold."""
+    return (
+        f"{int((accuracy_C >= threshold).sum()):,} of {accuracy_C.size:,} chips"
+        f" ({percent(share)}) reach the threshold of {percent(threshold)};"
+        f" the mean is {percent(accuracy_C.mean(dtype=float))}, the worst chip"
+        f" has {percent(accuracy_C.min())}."
+    )
+
+
+def stressed(level_L: np.ndarray, accuracy_LxC: np.ndarray, what: str) -> str:
+    """Mean accuracy at the least and the greatest level, shares in [0, 1]."""
+    order = np.argsort(level_L)
+    level_L, accuracy_LxC = level_L[order], accuracy_LxC[order]
+    mean_L = accuracy_LxC.mean(1)
+    return (
+        f"Mean accuracy goes from {percent(mean_L[0])} at"
+        f" {100 * level_L[0]:g}{_SPACE}% {what} to {percent(mean_L[-1])} at"
+        f" {100 * level_L[-1]:g}{_SPACE}%, over {accuracy_LxC.shape[1]:,} chips"
+        " a level."
+    )
+
+
+def kept(names: Sequence[str], share_L: np.ndarray) -> str:
+    """Where the mask keeps the fewest and the most weights, in [0, 1]."""
+    least, most = int(np.argmin(share_L)), int(np.argmax(share_L))
+    if percent(share_L[least]) == percent(share_L[most]):
+        return f"The mask keeps {percent(share_L[0])} of every layer."
+    return (
+        f"The mask keeps the fewest weights in {names[least]}"
+        f" ({percent(share_L[least])}) and the most in {names[most]}"
+        f" ({percent(share_L[most])})."
+    )
+
+
+def conducting(g_IxO: np.ndarray, side: int) -> str:
+    """The cells in siemens, of which a map shows `side` lines at most."""
+    rows, columns = g_IxO.shape
+    cropped = (
+        f" (lines up to {side} shown)" if max(rows, columns) > side else ""
+    )
+    return (
+        f"Of {rows:,} × {columns:,} cells{cropped}"
+        f" {percent((g_IxO < _OFF).mean())} conduct less than 1{_SPACE}µS; the"
+        f" mean is {1e6 * g_IxO.mean():.1f}{_SPACE}µS."
+    )
+
+
+def spent(layers: Sequence[Json]) -> str:
+    """What one input costs, and what costs the most of it."""
+    adc = sum(layer["joules_adc"] for layer in layers)
+    total = sum(layer["joules"] for layer in layers)
+    most = max(layers, key=lambda layer: layer["joules"])
+    return (
+        f"One input costs {joules(total)}, of which the ADCs take"
+        f" {percent(_ratio(adc, total))} and {most['name']}"
+        f" {percent(_ratio(most['joules'], total))}."
+    )
+
+
+def programmed(counts: Json) -> str:
+    """How often a mask search switched cells.
+
+    Args:
+        counts: `sets`, `resets` (weights reinstated, pruned while learning),
+            `initial_resets` (pruned before), `flips_per_weight` of the first
+            two.
+    """
+    sets, resets = counts["sets"], counts["resets"]
+    start, share = counts["initial_resets"], counts["flips_per_weight"]
+    # The number of weights is not stored: it is flips / flips_per_weight.
+    whole = (
+        f", or {share * (1 + start / (sets + resets)):.3g} with the"
+        if sets + resets
+        else ", not counting the"
+    )
+    return (
+        f"Learning the mask reinstated {sets:,} weights and pruned {resets:,}:"
+        f" {share:.3g} flips per weight{whole} {start:,} pruned at the start."
+    )
+
+
+def priced(value: float | None) -> str:
+    """What programming cost in joules, None while a price is unknown."""
+    return _UNPRICED if value is None else f"All of it cost {joules(value)}."
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
