@@ -1,0 +1,67 @@
+"""What the documents show runs as it stands."""
+
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments: str) -> str:
+    """Runs Python in a fresh process at the root; its output."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs():
+    text = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert "1000" in code
+    out = python("-c", code.replace("1000)", "8)") + "\nprint('end')")
+    shown = re.findall(r"0\.\d+", out)
+    assert len(shown) == 8 and out.rstrip().endswith("end")
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_its_chips_are_good():
+    out = python("notebooks/thousand_chips.py")
+    mean = float(re.findall(r"mean ([\d.]+)%", out)[0])
+    # Ten classes: chance is 10 %, and the ideal network is near 97 %.
+    assert mean > 93
+
+
+def test_the_notebook_is_its_script():
+    jupytext = pytest.importorskip("jupytext")
+    script = jupytext.read(ROOT / "notebooks" / "thousand_chips.py")
+    paired = jupytext.read(ROOT / "notebooks" / "thousand_chips.ipynb")
+    cells = [
+        [(c.cell_type, c.source) for c in n.cells] for n in (script, paired)
+    ]
+    assert cells[0] == cells[1]
+
+
+def test_the_readme_names_commands_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for name in re.findall(r"(?<![\w/])scripts/[\w/.]+", text):
+        assert (ROOT / name).is_file(), name
+    for name in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.slow
+def test_the_bench_prints_its_ratio():
+    out = python(
+        "scripts/bench/chips.py", "--chips=8", "--repeats=1", "--target=1000"
+    )
+    assert re.search(r"chips / floor: \d+\.\d\d \(target 1000", out)
