@@ -49,15 +49,19 @@ def affine(x: jax.Array, bits: int) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     Returns:
         code [..., I], whole numbers in [0, 2^bits - 1] whose gradient is that
-        of (x - low) / step; step and low [..., 1], one a vector. A constant
-        vector has code 0 (device_physics D.6).
+        of (x - low) / step; step and low [..., 1], one a vector; all of them
+        at least float32. A constant vector has code 0 (device_physics D.6).
     """
     check_bits("input_bits", bits)
+    # bfloat16 cannot tell 127 from 128, which would be bit plane 7 alone.
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     low = jax.lax.stop_gradient(x.min(-1, keepdims=True))
     high = jax.lax.stop_gradient(x.max(-1, keepdims=True))
-    step = (high - low) / (2**bits - 1)
+    levels = 2**bits - 1
+    step = (high - low) / levels
     scaled = (x - low) / jnp.where(step > 0, step, 1)
-    return straight_through(scaled, jnp.round(scaled)), step, low
+    code = jnp.clip(jnp.round(scaled), 0, levels)
+    return straight_through(scaled, code), step, low
 
 
 def bit_planes(code: jax.Array, bits: int) -> jax.Array:

@@ -88,7 +88,7 @@ def parse(arguments: Sequence[str], needs_config: bool = True) -> Any:
                 _check_field(_name(argument).removeprefix("config."), known)
     values = _flags()
     # config_flags cannot empty a field of a type; None always means "empty".
-    empty = [a for a in arguments if _is_empty(a)]
+    empty = [a for a in arguments if source and _is_empty(a)]
     rest = _parse(values, [a for a in arguments if a not in empty])
     for argument in empty:
         _set_none(values.config, _name(argument).split(".")[1:])
