@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxedge.core import checks
+from jaxedge.core.trees import path_name
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -72,15 +75,21 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(host),
-                digest=ocp.args.JsonSave({"crc32": digest(host)}),
+                digest=ocp.args.JsonSave(
+                    {"crc32": digest(host), "layout": layout(host)}
+                ),
             ),
             metrics={self._metric: float(metrics[self._metric])},
         )
 
+    def newest_step(self) -> int | None:
+        """The newest step on disk, sound or not."""
+        return self._manager.latest_step()
+
     def latest(self, like: Any) -> tuple[int, Any] | None:
         """The newest sound checkpoint as (step, tree), None if there is none.
 
-        Unsound ones are removed, so that their steps can be saved again.
+        Unsound ones are set aside, so that their steps can be saved again.
 
         Args:
             like: pytree of arrays or `jax.ShapeDtypeStruct`, for structure.
@@ -117,7 +126,7 @@ class Checkpoints:
             except Exception as error:  # noqa: BLE001 - any damage will do
                 if step.name.isdigit():
                     self._warn(step.name, error)
-                    shutil.rmtree(step)
+                    self._set_aside(step.name)
 
     def _value(self, step: int) -> float:
         try:
@@ -143,23 +152,38 @@ class Checkpoints:
         for step in steps:
             try:
                 yield step, self._load(step, like)
+            except checks.UsageError:
+                raise
             except Exception as error:  # noqa: BLE001 - orbax raises anything
                 self._warn(step, error)
                 if remove:
-                    shutil.rmtree(self._folder / str(step))
+                    self._set_aside(str(step))
                     self._manager.reload()
+
+    def _set_aside(self, step: str) -> None:
+        """Moves a damaged checkpoint away, so that nothing is lost."""
+        aside = self._folder.with_name(f"{self._folder.name}-damaged")
+        aside.mkdir(exist_ok=True)
+        number = sum(1 for _ in aside.iterdir())
+        shutil.move(self._folder / step, aside / f"{step}-{number}")
 
     def _load(self, step: int, like: Any) -> Any:
         shapes = jax.eval_shape(_plain, like)
         target = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+        only = ocp.args.Composite(digest=ocp.args.JsonRestore())
+        note = self._manager.restore(step, args=only)["digest"]
+        if note["layout"] != layout(target):
+            raise checks.UsageError(
+                f"checkpoint {step} of {self._folder} holds another state than"
+                " this program's: it was written by another version of jaxedge"
+                " or of its optimiser. Use that version, or choose another"
+                " --workdir."
+            )
         found = self._manager.restore(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(target),
-                digest=ocp.args.JsonRestore(),
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
         )
-        if digest(found["state"]) != found["digest"]["crc32"]:
+        if digest(found["state"]) != note["crc32"]:
             raise ValueError("its arrays differ from their digest")
         return _restored(like, found["state"])
 
@@ -172,6 +196,13 @@ def digest(tree: Any) -> int:
         crc = zlib.crc32(f"{array.dtype}{array.shape}".encode(), crc)
         crc = zlib.crc32(array.tobytes(), crc)
     return crc
+
+
+def layout(tree: Any) -> int:
+    """CRC-32 over the paths, shapes and types of all leaves."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    lines = [f"{path_name(p)} {a.shape} {a.dtype}" for p, a in leaves]
+    return zlib.crc32("\n".join(lines).encode())
 
 
 def _is_key(leaf: Any) -> bool:

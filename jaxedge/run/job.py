@@ -111,7 +111,22 @@ def run(job: Job, folder: Path, stop: loop.Stop | None = None) -> Path:
 def restudy(job: Job, folder: Path, stop: loop.Stop | None = None) -> Path:
     """The study alone, of the network that was trained in the folder."""
     workdir.check(folder, job.config, study=True)
+    _check_finished(job, folder)
     return _stages(job, folder, stop)
+
+
+def _check_finished(job: Job, folder: Path) -> None:
+    """Raises unless training is over: a study must not go on with it."""
+    checkpoints = Checkpoints(folder / "checkpoints", loop.SELECT)
+    done = checkpoints.newest_step() or 0
+    checkpoints.close()
+    given = job.given.train
+    total = given.epochs * (len(job.splits["train"].y) // given.batch)
+    if done < total:
+        raise checks.UsageError(
+            f"the run in {folder} is at step {done} of {total}; finish it with"
+            " `jaxedge run` first."
+        )
 
 
 def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:

@@ -83,6 +83,7 @@ def parse(arguments: Sequence[str], needs_config: bool = True) -> Any:
     _parse(values, source)
     if values.config is not None:
         known = dict(_paths(values.config))
+        _check_once(arguments, known)
         for argument in arguments:
             if argument.lstrip("-").startswith("config."):
                 _check_field(_name(argument).removeprefix("config."), known)
@@ -149,6 +150,17 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
         raise checks.UsageError(text.rpartition(own)[2]) from error
     finally:
         sys.argv = before
+
+
+def _check_once(arguments: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Of a number given twice the last counts; tuples would be joined."""
+    names = [_name(a).removeprefix("config.") for a in arguments]
+    for name, value in known.items():
+        if isinstance(value, tuple) and names.count(name) > 1:
+            raise checks.UsageError(
+                f"--config.{name} is given {names.count(name)} times; give it"
+                " once."
+            )
 
 
 def _is_empty(argument: str) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
+import functools
 from pathlib import Path
 import time
 from typing import Any, NamedTuple
@@ -75,6 +76,7 @@ def frames(source: data.Source, batch: int) -> Frames:
     return Frames(*(jnp.asarray(np.stack(a)) for a in zip(*parts, strict=True)))
 
 
+@functools.cache
 def chip_accuracy(recipe: Recipe) -> Callable[..., jax.Array]:
     """A function (key, variables, frames, spec) -> accuracy of one chip.
 

@@ -1,0 +1,99 @@
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import core
+from jaxedge.core import keys
+
+# The check value of CRC-32, as every table of CRC parameters gives it.
+CHECK_NAME, CHECK_VALUE = "123456789", 0xCBF43926
+
+
+def bits(key):
+    return np.asarray(jax.random.key_data(key))
+
+
+def test_the_name_enters_by_its_crc32(key):
+    by_hand = jax.random.fold_in(key, CHECK_VALUE)
+    np.testing.assert_array_equal(
+        bits(core.stream(key, CHECK_NAME)), bits(by_hand)
+    )
+    np.testing.assert_array_equal(
+        bits(core.stream(key, CHECK_NAME, 7)),
+        bits(jax.random.fold_in(by_hand, 7)),
+    )
+
+
+def test_a_stream_is_the_same_in_another_process(key):
+    code = (
+        "import jax; from jaxedge import core;"
+        "print(jax.random.key_data(core.stream(jax.random.key(0), 'a/b', 3)))"
+    )
+    # Python salts its own hash of strings anew in every process.
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert printed == str(jax.random.key_data(core.stream(key, "a/b", 3)))
+
+
+def test_names_and_steps_make_different_streams(key):
+    streams = [core.stream(key, name) for name in ("", "a", "b", "ab", "a/b")]
+    streams += [core.stream(key, "a", step) for step in range(5)]
+    streams += [core.stream(jax.random.key(1), "a"), key]
+    assert len({tuple(bits(s)) for s in streams}) == len(streams)
+
+
+def test_a_stream_takes_a_traced_key_and_step(key):
+    steps = jnp.arange(4)
+    mapped = jax.jit(jax.vmap(lambda s: core.stream(key, "a", s)))(steps)
+    for step in range(4):
+        np.testing.assert_array_equal(
+            bits(mapped[step]), bits(core.stream(key, "a", step))
+        )
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 7])
+def test_chips_are_a_prefix_of_more_chips(key, n):
+    np.testing.assert_array_equal(
+        bits(core.chip_keys(key, n)), bits(core.chip_keys(key, 8))[:n]
+    )
+
+
+def test_chips_differ(key):
+    chips = bits(core.chip_keys(key, 1000))
+    assert len(np.unique(chips, axis=0)) == 1000
+
+
+@pytest.mark.parametrize("n", [0, -3])
+def test_no_chips_are_refused(key, n):
+    with pytest.raises(core.UsageError, match=f"chips is {n}, .*at least 1"):
+        core.chip_keys(key, n)
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_generators_that_depend_on_the_batch_are_refused(impl):
+    with pytest.raises(core.UsageError, match="use jax.random.key"):
+        core.chip_keys(jax.random.key(0, impl=impl), 2)
+
+
+@pytest.mark.parametrize(
+    "not_a_key", [0, None, jnp.zeros(2, jnp.uint32), "key"], ids=str
+)
+def test_what_is_no_key_is_refused(not_a_key):
+    with pytest.raises(core.UsageError, match="must come from jax.random.key"):
+        core.chip_keys(not_a_key, 2)
+
+
+def test_check_key_takes_keys_and_tracers(key):
+    keys.check_key(key)
+    keys.check_key(core.chip_keys(key, 2))
+
+    def checked(k):
+        keys.check_key(k)
+        return jax.random.key_data(k)
+
+    np.testing.assert_array_equal(jax.jit(checked)(key), bits(key))

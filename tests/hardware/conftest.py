@@ -1,0 +1,16 @@
+"""What the tests of the hardware room share."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="package")
+def compile_quickly():
+    """Machine code that is made fast rather than that is fast.
+
+    These tests run hundreds of small programs once, so that compiling them is
+    all the time they take.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -1,0 +1,139 @@
+"""Convolutions on any hardware, and the patches that vectors are made of."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import hardware as hw
+from jaxedge.hardware.crossbar import Spec
+
+# Image, kernel, strides, padding.
+CASES = [
+    ((2, 6, 5, 3), (3, 3, 3, 4), 1, "SAME"),
+    ((2, 6, 5, 3), (3, 3, 3, 4), 1, "VALID"),
+    ((2, 6, 5, 3), (3, 2, 3, 4), (2, 1), "VALID"),
+    ((1, 7, 8, 2), (2, 4, 2, 3), (3, 2), "SAME"),
+    ((2, 5, 5, 1), (1, 1, 1, 2), 2, "SAME"),
+    ((2, 4, 6, 2), (3, 2, 2, 1), (1, 2), ((2, 0), (1, 3))),
+    ((1, 3, 2, 2), (3, 2, 2, 5), 1, "VALID"),
+]
+conv = jax.jit(hw.conv, static_argnames=("strides", "padding"))
+patches = jax.jit(hw.patches, static_argnums=(1, 2, 3))
+
+every = pytest.mark.parametrize("image, kernel, strides, padding", CASES)
+
+
+def pair(strides):
+    return (strides, strides) if isinstance(strides, int) else strides
+
+
+def pads(size, window, stride, padding):
+    """Rows or columns to add before and after, from their definition."""
+    if padding == "VALID":
+        return 0, 0
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def model(x, window, strides, padding):
+    """Every patch by a loop, in float64: [B, H', W', h * w * I]."""
+    x, strides = np.asarray(x, np.float64), pair(strides)
+    if isinstance(padding, str):
+        padding = [
+            pads(*sizes, padding)
+            for sizes in zip(x.shape[1:3], window, strides, strict=True)
+        ]
+    x = np.pad(x, ((0, 0), *padding, (0, 0)))
+    rows = range(0, x.shape[1] - window[0] + 1, strides[0])
+    columns = range(0, x.shape[2] - window[1] + 1, strides[1])
+    return np.stack(
+        [
+            np.stack(
+                [
+                    x[:, i : i + window[0], j : j + window[1]].reshape(
+                        len(x), -1
+                    )
+                    for j in columns
+                ],
+                1,
+            )
+            for i in rows
+        ],
+        1,
+    )
+
+
+def operands(image, kernel):
+    """An image and a kernel of normal numbers."""
+    rng = np.random.default_rng(0)
+    return (
+        jnp.asarray(rng.standard_normal(shape), jnp.float32)
+        for shape in (image, kernel)
+    )
+
+
+def program(w, **sizes):
+    """The weight on an ideal array of a design."""
+    spec = Spec(hw.devices.get("ideal"), **sizes)
+    return hw.program(jax.random.key(0), w, spec)
+
+
+def read_by(leaf, **sizes):
+    """The same cells in another design."""
+    spec = dataclasses.replace(leaf.spec, **sizes)
+    return dataclasses.replace(leaf, spec=spec)
+
+
+@every
+def test_patches_are_what_a_loop_cuts_out(image, kernel, strides, padding):
+    x, _ = operands(image, kernel)
+    cut = patches(x, kernel[:2], pair(strides), padding)
+    expected = model(x, kernel[:2], strides, padding)
+    np.testing.assert_array_equal(cut, np.float32(expected))
+
+
+@every
+def test_a_convolution_is_a_product_of_patches(image, kernel, strides, padding):
+    x, w = operands(image, kernel)
+    vectors = model(x, kernel[:2], strides, padding)
+    expected = vectors @ np.asarray(w, np.float64).reshape(-1, kernel[-1])
+    linear = program(w)
+    # 2^16 levels make the vector path as good as the linear one.
+    by_vector = read_by(linear, input_bits=16)
+    assert by_vector.by_vector and not linear.by_vector
+    for leaf, limit in [(w, 1e-5), (linear, 1e-5), (by_vector, 1e-4)]:
+        y = conv(x, leaf, strides=strides, padding=padding)
+        assert y.shape == expected.shape
+        atol = limit * np.abs(expected).max()
+        np.testing.assert_allclose(y, expected, rtol=0, atol=atol)
+
+
+def test_both_paths_have_one_gradient():
+    image, kernel, strides, padding = CASES[3]
+    x, w = operands(image, kernel)
+
+    @jax.jit
+    @jax.grad
+    def slope(x, leaf):
+        y = hw.conv(x, leaf, strides=strides, padding=padding)
+        return jnp.sum(jnp.sin(y))
+
+    linear = program(w)
+    by_vector = read_by(linear, input_bits=16)
+    expected = slope(x, linear)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(slope(x, by_vector), expected, atol=2e-3)
+
+
+def test_an_adc_sees_one_patch_at_a_time():
+    x, w = operands((2, 6, 5, 3), (3, 3, 3, 4))
+    leaf = program(w, adc_bits=6, rows=10)
+    y = conv(x, leaf, strides=2, padding="VALID")
+    matrix = dataclasses.replace(leaf, shape=(27, 4))
+    vectors = patches(x, (3, 3), (2, 2), "VALID")
+    np.testing.assert_allclose(y, jax.jit(hw.dot)(vectors, matrix), rtol=1e-5)
+    plain = conv(x, w, strides=2, padding="VALID")
+    assert np.abs(y - plain).max() > 0.01

@@ -1,0 +1,155 @@
+"""Converters against an independent model in float64."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge.hardware import converters
+
+BITS = [1, 2, 4, 8, 12]
+floats = st.floats(-100, 100, width=32).filter(lambda x: x == 0 or x**2 > 1e-9)
+vectors = npst.arrays(np.float32, (3, 7), elements=floats)
+
+
+def spread(key, n=400, scale=3.0):
+    return scale * jax.random.normal(key, (n, 6))
+
+
+def adc(x, lo, hi, bits):
+    """The code's value, and how far (in codes) the input is from a tie."""
+    x = np.asarray(x, np.float64)
+    step = (hi - lo) / (2**bits - 1)
+    place = (x - lo) / step
+    code = np.clip(np.rint(place), 0, 2**bits - 1)
+    return lo + code * step, np.abs(place - np.floor(place) - 0.5)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("lo, hi", [(-2.5, 4.0), (0.0, 1.0), (-1.0, 1.0)])
+def test_the_uniform_converter_is_the_model(key, bits, lo, hi):
+    x = spread(key)
+    y = np.asarray(converters.uniform(x, lo, hi, bits))
+    expected, from_tie = adc(x, lo, hi, bits)
+    clear = from_tie > 1e-3
+    assert clear.mean() > 0.9
+    np.testing.assert_allclose(y[clear], expected[clear], atol=2e-6 * (hi - lo))
+    assert len(np.unique(y)) <= 2**bits
+    assert y.min() == pytest.approx(lo) and y.max() == pytest.approx(hi)
+
+
+def test_bounds_may_differ_by_output():
+    x = jnp.array([[0.2, 0.2], [0.9, 0.9]])
+    y = converters.uniform(x, jnp.array([[0.0, -1]]), jnp.array([[1.0, 1]]), 1)
+    np.testing.assert_array_equal(y, [[0, 1], [1, 1]])
+
+
+def test_halves_go_to_even():
+    x = jnp.array([0.5, 1.5, 2.5, 3.5])
+    np.testing.assert_array_equal(
+        converters.uniform(x, 0.0, 7.0, 3), [0, 2, 2, 4]
+    )
+
+
+def test_a_range_of_nothing_has_one_level():
+    def convert(x):
+        return converters.uniform(x, 2.0, 2.0, 4)
+
+    x = jnp.array([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(convert(x), 2)
+    assert np.isfinite(jax.vmap(jax.grad(convert))(x)).all()
+
+
+def test_the_gradient_passes_inside_the_range_alone():
+    slope = jax.vmap(jax.grad(lambda x: converters.uniform(x, -1.0, 1.0, 2)))
+    np.testing.assert_array_equal(
+        slope(jnp.array([-3.0, -0.9, 0.1, 0.9, 3.0])), [0, 1, 1, 1, 0]
+    )
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_the_affine_code_is_the_model(key, bits):
+    x = spread(key)
+    code, step, low = (np.asarray(a) for a in converters.affine(x, bits))
+    x = np.asarray(x, np.float64)
+    span = x.max(-1, keepdims=True) - x.min(-1, keepdims=True)
+    np.testing.assert_allclose(step, span / (2**bits - 1), rtol=1e-6)
+    np.testing.assert_array_equal(low, x.min(-1, keepdims=True))
+    place = (x - low) / span * (2**bits - 1)
+    clear = np.abs(place - np.floor(place) - 0.5) > 2e-3
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(code[clear], np.rint(place)[clear])
+
+
+@given(vectors, st.sampled_from([1, 3, 7, 8, 16, 22, 23, 24]))
+def test_an_affine_code_is_whole_in_range_and_near(x, bits):
+    code, step, low = (
+        np.asarray(a, np.float64) for a in converters.affine(x, bits)
+    )
+    assert (code == np.rint(code)).all()
+    assert (code >= 0).all() and (code <= 2**bits - 1).all()
+    rounding = 3e-7 * np.abs(x).max()  # of float32
+    assert (np.abs(step * code + low - x) <= 0.501 * step + rounding).all()
+    np.testing.assert_array_equal(low[:, 0], x.min(-1))
+
+
+@pytest.mark.parametrize("bits", [1, 7, 8, 10])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_ends_of_a_vector_have_the_first_and_last_code(key, bits, dtype):
+    x = spread(key).astype(dtype)
+    code = np.asarray(converters.affine(x, bits)[0], np.float64)
+    assert (code.min(-1) == 0).all()
+    assert (code.max(-1) == 2**bits - 1).all()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.7, -3.0])
+def test_a_constant_vector_has_code_zero_and_no_slope(level):
+    x = jnp.full((2, 5), level)
+    code, step, low = converters.affine(x, 4)
+    np.testing.assert_array_equal(code, 0)
+    np.testing.assert_array_equal(step, 0)
+    np.testing.assert_array_equal(low, np.float32(level))
+
+    def value(x):
+        code, step, low = converters.affine(x, 4)
+        return jnp.sum(step * code + low)
+
+    assert np.isfinite(jax.grad(value)(x)).all()
+
+
+def test_the_affine_gradient_is_that_of_the_input(key):
+    def value(x):
+        code, step, low = converters.affine(x, 3)
+        return jnp.sum((step * code + low) * upstream)
+
+    x, upstream = spread(key), spread(jax.random.key(1))
+    np.testing.assert_allclose(jax.grad(value)(x), upstream, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 16])
+def test_bit_planes_are_the_binary_digits(bits):
+    code = jnp.linspace(0, 2**bits - 1, 30).round().reshape(5, 6)
+    planes = np.asarray(converters.bit_planes(code, bits))
+    assert planes.shape == (bits, 5, 6) and planes.dtype == np.float32
+    for row, column in np.ndindex(5, 6):
+        digits = f"{int(code[row, column]):0{bits}b}"[::-1]
+        assert "".join(str(int(b)) for b in planes[:, row, column]) == digits
+
+
+def test_weighted_bit_planes_have_the_gradient_of_the_code():
+    def weighted(code):
+        powers = 2.0 ** jnp.arange(6)
+        return powers @ converters.bit_planes(code, 6)
+
+    code = jnp.array([0.0, 13.0, 63.0])
+    np.testing.assert_allclose(jax.jacobian(weighted)(code), np.eye(3))
+
+
+def test_straight_through_is_exact_forward(key):
+    x, value = spread(key), 1e-7 * spread(jax.random.key(1))
+    y, vjp = jax.vjp(lambda x: converters.straight_through(x, value), x)
+    np.testing.assert_array_equal(y, value)
+    np.testing.assert_array_equal(vjp(x)[0], x)

@@ -1,0 +1,214 @@
+"""Crossbars against matrix products and an independent model in float64."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import hardware as hw
+from jaxedge.core import stream
+from jaxedge.hardware.crossbar import Spec
+
+INPUTS, OUTPUTS = 20, 6
+NOISY = {"g_min": 1e-6, "program_noise": 0.1}
+
+dot = jax.jit(hw.dot)
+
+
+@functools.cache
+def operands():
+    """Vectors and a weight."""
+    key = jax.random.key(0)
+    x = jax.random.normal(stream(key, "x"), (33, INPUTS))
+    return x, jax.random.normal(stream(key, "w"), (INPUTS, OUTPUTS))
+
+
+@functools.cache
+def exact():
+    """An ideal array of the weight; its design may be replaced."""
+    return hw.program(jax.random.key(0), operands()[1], on())
+
+
+@functools.cache
+def noisy():
+    """An array whose conductances are all different and not zero."""
+    return hw.program(jax.random.key(0), operands()[1], on(**NOISY))
+
+
+def on(**numbers):
+    return Spec(hw.devices.get("ideal", **numbers))
+
+
+def read_by(leaf, **sizes):
+    """The same cells in another design."""
+    spec = dataclasses.replace(leaf.spec, **sizes)
+    return dataclasses.replace(leaf, spec=spec)
+
+
+def double(*arrays):
+    return [np.asarray(a, np.float64) for a in arrays]
+
+
+def assert_close(actual, expected, limit=1e-5):
+    """Equal up to a share of the largest entry."""
+    atol = limit * np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("read", ["vector", "batch"])
+@pytest.mark.parametrize("g_min", [0.0, 3e-6])
+def test_an_ideal_crossbar_is_a_matrix_product(key, read, g_min):
+    x, w = operands()
+    leaf = read_by(hw.program(key, w, on(g_min=g_min)), read=read)
+    x64, w64 = double(x, w)
+    assert_close(dot(x, leaf, key=key), x64 @ w64, 2e-6)
+    assert_close(dot(x, leaf), x64 @ w64, 2e-6)
+
+
+def test_an_ideal_crossbar_has_the_gradients_of_the_product(key):
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def slopes(x, w):
+        return jnp.sum(hw.dot(x, hw.program(key, w, on())) * upstream)
+
+    x, w = operands()
+    upstream = jax.random.normal(key, (33, OUTPUTS))
+    slope_x, slope_w = slopes(x, w)
+    x64, w64, upstream64 = double(x, w, upstream)
+    assert_close(slope_x, upstream64 @ w64.T, 2e-6)
+    # The largest weight is at the end of the range, where the slope ends.
+    inside = np.abs(w64) < np.abs(w64).max()
+    assert_close(slope_w * inside, x64.T @ upstream64 * inside)
+
+
+def test_tiles_have_no_effect_without_an_adc():
+    x, _ = operands()
+    whole = dot(x, noisy())
+    for sizes in ({"rows": 7, "columns": 4}, {"rows": 1, "columns": 2}):
+        tiled = dot(x, read_by(noisy(), **sizes))
+        np.testing.assert_array_equal(whole, tiled)
+
+
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_bit_planes_add_up_to_the_parallel_product(bits):
+    x, _ = operands()
+    parallel = read_by(noisy(), input_bits=bits)
+    y = dot(x, parallel)
+    assert_close(dot(x, read_by(parallel, bit_serial=True)), y)
+    assert np.abs(y - dot(x, noisy())).max() > 0.01
+
+
+def model(leaf, x):
+    """What D.6 to D.8 say, in float64: outputs, and whether no ADC tied."""
+    spec, scale = leaf.spec, float(leaf.scale)
+    positive, negative = double(leaf.conductance())[0]
+    x, g = double(x)[0], positive - negative
+    step, low, code = np.ones((len(x), 1)), np.zeros((len(x), 1)), x
+    full = np.abs(x).max(-1)
+    planes = [1]
+    if spec.input_bits:
+        levels = 2**spec.input_bits - 1
+        low = x.min(-1, keepdims=True)
+        step = (x.max(-1, keepdims=True) - low) / levels
+        code = np.rint((x - low) / step)
+        full = np.full(len(x), float(levels))
+    if spec.bit_serial:
+        planes = 2 ** np.arange(spec.input_bits)
+        full = np.ones(len(x))
+    total, clear = np.zeros((len(x), g.shape[1])), True
+    tiles = range(0, len(g), spec.rows)
+    for plane, first in itertools.product(planes, tiles):
+        rows = slice(first, first + spec.rows)
+        part = code[:, rows]
+        if spec.bit_serial:
+            part = part.astype(int) // plane % 2
+        current = part @ g[rows]
+        if spec.adc_bits:
+            larger = np.maximum(positive[rows], negative[rows])
+            limit = float(spec.adc_range) * larger.sum(0).max()
+            limit = limit * full[:, None]
+            lsb = 2 * limit / (2**spec.adc_bits - 1)
+            place = (current + limit) / lsb
+            clear &= np.abs(place - np.floor(place) - 0.5) > 2e-3
+            kept = np.clip(np.rint(place), 0, 2**spec.adc_bits - 1)
+            current = kept * lsb - limit
+        total += plane * current
+    return scale * (step * total + low * g.sum(0)), clear
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"input_bits": 4},
+        {"adc_bits": 5},
+        {"adc_bits": 5, "rows": 7},
+        {"adc_bits": 5, "rows": 7, "adc_range": 0.3},
+        {"input_bits": 4, "adc_bits": 6},
+        {"input_bits": 4, "adc_bits": 6, "rows": 7},
+        {"input_bits": 3, "bit_serial": True, "adc_bits": 6, "rows": 7},
+        {"input_bits": 3, "bit_serial": True, "adc_bits": 4, "adc_range": 0.2},
+    ],
+    ids=str,
+)
+def test_converters_and_tiles_are_the_model(sizes):
+    x, _ = operands()
+    leaf = read_by(noisy(), **sizes)
+    expected, clear = model(leaf, x)
+    clear = np.broadcast_to(clear, expected.shape)
+    assert clear.mean() > 0.8
+    y = np.asarray(dot(x, leaf))
+    assert_close(y[clear], expected[clear], 3e-6)
+    plain, _ = model(noisy(), x)
+    assert np.abs(y - plain).max() > 1e-3  # the converters do something
+
+
+@pytest.mark.parametrize("bit_serial", [False, True])
+def test_finer_converters_come_closer_to_the_product(bit_serial):
+    def error(bits):
+        sizes = {"input_bits": bits, "adc_bits": bits, "rows": 7}
+        y = dot(x, read_by(exact(), **sizes, bit_serial=bit_serial))
+        return np.std(y - np.matmul(*double(x, w)))
+
+    x, w = operands()
+    # Three bits more divide the error by eight.
+    assert 5 < error(5) / error(8) < 12
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"input_bits": 7},
+        {"input_bits": 7, "bit_serial": True},
+        {"input_bits": 8, "bit_serial": True, "adc_bits": 10, "rows": 7},
+    ],
+    ids=str,
+)
+def test_bfloat16_comes_close_to_float32(sizes):
+    x, _ = operands()
+    leaf = read_by(exact(), **sizes)
+    y = dot(x.astype(jnp.bfloat16), leaf)
+    assert y.dtype == jnp.bfloat16
+    # Eight bits of mantissa, twenty terms.
+    assert_close(y.astype(jnp.float32), dot(x, leaf), 0.02)
+
+
+def test_vectors_have_any_leading_axes():
+    x, _ = operands()
+    leaf = read_by(noisy(), input_bits=4, adc_bits=6, rows=7)
+    y = dot(x, leaf)
+    # Alone or beside others: a vector's converters see that vector.
+    assert_close(dot(x[3], leaf), y[3])
+    stacked = dot(x.reshape(3, 11, INPUTS), leaf)
+    assert_close(stacked, y.reshape(3, 11, OUTPUTS))
+
+
+def test_the_shape_of_a_leaf_is_that_of_its_weight(key):
+    leaf = hw.program(key, jnp.ones((3, 2, 4, 5)), on())
+    assert (leaf.shape, leaf.ndim, leaf.size) == ((3, 2, 4, 5), 4, 120)
+    assert jax.jit(lambda leaf: leaf.size * jnp.ones(()))(leaf) == 120
+    assert hw.is_weight(leaf) and not hw.is_weight(jnp.ones(3))

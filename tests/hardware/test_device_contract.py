@@ -1,0 +1,172 @@
+"""One battery for every device preset."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import core
+from jaxedge.hardware import devices
+
+MICRO = 1e-6
+NOISY = {"stuck_on": 0.1, "stuck_off": 0.1}
+CASES = {
+    "ideal": {},
+    "ideal, noisy": {"program_noise": 0.05, "read_noise": 0.02},
+    "rram_40nm_random": {},
+    "rram_40nm_random, faulty": NOISY,
+    "rram_40nm_set_reset": {},
+    "rram_40nm_set_reset, lognormal": NOISY | {"family": "lognormal"},
+    "rram_40nm_measured_50x50": {},
+    "rram_40nm_measured_50x8": {},
+}
+TARGET = np.float32(MICRO) * np.linspace(0, 40, 24, dtype=np.float32)
+
+PLAIN, CHIPS = 0, 8
+AGAIN, REREAD, SCALED, SILENT = range(CHIPS, CHIPS + 4)
+
+every = pytest.mark.parametrize("name", CASES)
+
+
+def get(name):
+    return devices.get(name.split(",")[0], **CASES[name])
+
+
+def read(device, chip_key, read_key, target):
+    """Conductances: as programmed, and as one read sees them."""
+    cells = device.program(chip_key, target)
+    return device.conductance(cells), device.read(read_key, cells)
+
+
+def total(device, chip_key, read_key, target):
+    g, seen = read(device, chip_key, read_key, target)
+    return jnp.sum(seen) / MICRO, (g, seen)
+
+
+# One program a device, whose rows serve most tests below.
+evaluate = jax.jit(jax.vmap(jax.grad(total, (0, 3), has_aux=True)))
+
+
+@functools.cache
+def arguments(name):
+    """Devices, chip keys, read keys and targets of all rows."""
+    device, key = get(name), jax.random.key(0)
+    chips, reads = core.chip_keys(key, CHIPS), core.chip_keys(key, 20)[-2:]
+    rows = [device] * SCALED
+    rows.append(jax.tree.map(lambda number: 0.9 * number, device))
+    rows.append(dataclasses.replace(device, read_noise=0.0))
+    row = np.arange(len(rows))
+    return (
+        jax.tree.map(lambda *numbers: jnp.array(numbers), *rows),
+        chips[np.where(row < CHIPS, row, 0)],
+        reads[np.where(row == REREAD, 1, 0)],
+        jnp.broadcast_to(TARGET, (len(rows), *TARGET.shape)),
+    )
+
+
+@functools.cache
+def evaluated(name):
+    """Slopes of device and target; conductances and reads, by row."""
+    return jax.tree.map(np.asarray, evaluate(*arguments(name)))
+
+
+def test_every_preset_is_tested():
+    assert {name.split(",")[0] for name in CASES} == set(devices.PRESETS)
+
+
+@every
+def test_jit_and_vmap_are_an_eager_loop(name):
+    _, compiled = evaluated(name)
+    for row in (PLAIN, CHIPS - 1, REREAD, SCALED):
+        args = jax.tree.map(lambda a, row=row: a[row], arguments(name))
+        for a, b in zip(read(*args), compiled, strict=True):
+            assert a.shape == TARGET.shape and a.dtype == jnp.float32
+            assert (a >= 0).all() and (a < 70 * MICRO).all()
+            assert a.max() > MICRO
+            np.testing.assert_allclose(a, b[row], rtol=2e-5, atol=1e-11)
+
+
+@every
+def test_keys_and_numbers_alone_decide(name):
+    _, (g, seen) = evaluated(name)
+    random = name != "ideal"
+    np.testing.assert_array_equal(g[PLAIN], g[AGAIN])
+    np.testing.assert_array_equal(seen[PLAIN], seen[AGAIN])
+    np.testing.assert_array_equal(g[PLAIN], g[REREAD])
+    assert (seen[PLAIN] != seen[REREAD]).any() == random
+    assert len(np.unique(g[:CHIPS], axis=0)) == (CHIPS if random else 1)
+    assert (g[PLAIN] != g[SCALED]).any()
+    np.testing.assert_array_equal(g[PLAIN], g[SILENT])
+    np.testing.assert_array_equal(g[SILENT], seen[SILENT])
+
+
+@every
+def test_more_chips_change_no_chip(name, key):
+    program = jax.jit(jax.vmap(get(name).program, (0, None)))
+    four, eight = (program(core.chip_keys(key, n), TARGET) for n in (4, 8))
+    for a, b in zip(*map(jax.tree.leaves, (four, eight)), strict=True):
+        assert b.shape == (8, *TARGET.shape)
+        np.testing.assert_array_equal(a, b[:4])
+
+
+@every
+def test_new_numbers_compile_nothing(name, compilations):
+    evaluated(name)
+    scaled, *others = arguments(name)
+    scaled = jax.tree.map(lambda number: 0.9 * number, scaled)
+    with compilations() as names:
+        _, (g, _) = evaluate(scaled, *others)
+    assert not names
+    expected = evaluated(name)[1][0][SCALED]
+    np.testing.assert_allclose(g[PLAIN], expected, rtol=2e-5)
+
+
+@every
+def test_gradients_are_finite(name):
+    (device, target), _ = evaluated(name)
+    fields = {f.name for f in dataclasses.fields(device)}
+    for field in fields - {"family"}:
+        assert np.isfinite(getattr(device, field)).all(), field
+    assert np.isfinite(target).all()
+    assert (device.read_noise[:CHIPS] != 0).all()
+    # Of a target only the shape counts where forming decides.
+    assert (target[PLAIN] != 0).any() == ("formed" not in fields)
+
+
+@every
+@pytest.mark.parametrize("shape", [(), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32])
+def test_cells_have_the_targets_shape_in_float32(name, key, shape, dtype):
+    device = get(name)
+
+    def everything(target):
+        cells = device.program(key, target)
+        cells = device.reset(cells, jnp.ones(shape))
+        return (
+            cells,
+            device.conductance(cells),
+            device.read_std(cells),
+            device.read(key, cells),
+        )
+
+    shapes = jax.eval_shape(everything, jax.ShapeDtypeStruct(shape, dtype))
+    for leaf in jax.tree.leaves(shapes):
+        assert leaf.shape == shape and leaf.dtype == jnp.float32
+
+
+@every
+def test_reset_is_linear_between_two_states(name, key):
+    device = get(name)
+    cells = device.program(key, TARGET)
+
+    def reset(keep):
+        switched = device.reset(cells, jnp.full(TARGET.shape, keep))
+        return np.asarray(device.conductance(switched))
+
+    np.testing.assert_array_equal(reset(1.0), device.conductance(cells))
+    assert (reset(0.0) != reset(1.0)).any()
+    middle = (reset(0.0) + reset(1.0)) / 2
+    np.testing.assert_allclose(reset(0.5), middle, rtol=1e-5)

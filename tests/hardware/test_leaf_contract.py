@@ -1,0 +1,179 @@
+"""One battery for every hardware leaf, in `dot` and in `conv`."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import core
+from jaxedge import hardware as hw
+from jaxedge.hardware.crossbar import Spec
+
+
+class Case(NamedTuple):
+    """What to put a weight on, and what to expect of it."""
+
+    spec: Spec | None = None
+    masked: bool = False
+    noisy: bool = False  # another read key gives another result
+    random: bool = False  # another chip key gives another result
+    adc: bool = False  # rounding may turn a last bit into one step
+    trains: bool = True  # weights have a gradient
+
+
+def on(device, *, faults=0.0, **sizes):
+    overrides = {"stuck_on": faults, "stuck_off": faults} if faults else {}
+    return Spec(hw.devices.get(device, **overrides), **sizes)
+
+
+PAIR, FORMED = "rram_40nm_set_reset", "rram_40nm_random"
+BITS = on(PAIR, input_bits=4)
+SERIAL = on(PAIR, input_bits=4, bit_serial=True)
+ADC = on(PAIR, adc_bits=6, rows=5)
+ALL = on(PAIR, input_bits=4, bit_serial=True, adc_bits=6, rows=5, faults=0.1)
+CASES = {
+    "array": Case(),
+    "masked": Case(masked=True),
+    "ideal": Case(on("ideal")),
+    "set_reset": Case(on(PAIR), noisy=True, random=True),
+    "batch": Case(on(PAIR, read="batch"), noisy=True, random=True),
+    "input_bits": Case(BITS, noisy=True, random=True),
+    "bit_serial": Case(SERIAL, noisy=True, random=True),
+    "adc": Case(ADC, noisy=True, random=True, adc=True),
+    "all_converters": Case(ALL, noisy=True, random=True, adc=True),
+    "formed": Case(on(FORMED), noisy=True, random=True, trains=False),
+    "masked_set_reset": Case(on(PAIR), masked=True, noisy=True, random=True),
+    "masked_formed": Case(on(FORMED), masked=True, noisy=True, random=True),
+}
+# The patches of `conv` are as many as the vectors of `dot`, so that eager
+# operations compile once for both.
+SHAPES = {
+    "dot": ((3, 3, 4, 12), (12, 4)),
+    "conv": ((3, 5, 4, 2), (3, 2, 2, 4)),
+}
+OUTPUT = (3, 3, 4, 4)
+
+pytestmark = [
+    pytest.mark.parametrize("op", SHAPES),
+    pytest.mark.parametrize("name", CASES),
+]
+
+
+def run(op, spec, chip_key, read_key, x, w):
+    """From a weight to the outputs: one chip, one call."""
+    if spec is not None:
+        w = hw.program(chip_key, w, spec)
+    if op == "dot":
+        return hw.dot(x, w, key=read_key)
+    return hw.conv(x, w, strides=(2, 1), key=read_key)
+
+
+def loss(op, spec, chip_key, read_key, x, w):
+    y = run(op, spec, chip_key, read_key, x, w)
+    return jnp.sum(y + y**2), y
+
+
+# One program a case, whose rows serve every test below.
+evaluate = jax.jit(
+    jax.vmap(jax.grad(loss, (4, 5), has_aux=True), (None, None, 0, 0, 0, 0)),
+    static_argnums=0,
+)
+PLAIN, AGAIN, REREAD, OTHER_CHIP, DARK, NO_WEIGHT = range(6)
+
+
+@functools.cache
+def arguments(op, name):
+    """Chip keys, read keys, inputs and weights of the six rows."""
+    a, b = core.chip_keys(jax.random.key(0), 2)
+    x_shape, w_shape = SHAPES[op]
+    x = jax.random.normal(core.stream(a, "x"), x_shape)
+    w = jax.random.normal(core.stream(a, "w"), w_shape)
+    if CASES[name].masked:
+        kept = jax.random.bernoulli(core.stream(a, "mask"), 0.5, w_shape)
+        w = hw.MaskedRandom(w, kept.astype(w.dtype))
+    # Black, and of one grey: no range for a quantiser to divide by.
+    dark = jnp.zeros_like(x).at[1].set(0.7)
+    return (
+        jnp.stack([a, a, a, b, a, a]),
+        jnp.stack([a, a, b, a, a, a]),
+        jnp.stack([x, x, x, x, dark, x]),
+        jax.tree.map(lambda w: jnp.stack([*[w] * 5, jnp.zeros_like(w)]), w),
+    )
+
+
+@functools.cache
+def evaluated(op, name):
+    """Slopes of the inputs and of the weights, and outputs, by row."""
+    rows = evaluate(op, CASES[name].spec, *arguments(op, name))
+    return jax.tree.map(np.asarray, rows)
+
+
+def test_jit_and_vmap_are_an_eager_loop(op, name):
+    (_, y), case = evaluated(op, name), CASES[name]
+    assert y.shape == (6, *OUTPUT)
+    for row in (PLAIN, REREAD, OTHER_CHIP):
+        args = jax.tree.map(lambda a: a[row], arguments(op, name))  # noqa: B023
+        eager = run(op, case.spec, *args)
+        assert np.isfinite(eager).all() and np.std(eager) > 0.1
+        error = np.abs(eager - y[row]) / np.abs(eager).max()
+        # Behind an ADC, rounding may turn a last bit into a step.
+        assert np.quantile(error, 0.8 if case.adc else 1) <= 2e-5
+        assert error.max() <= 0.1
+
+
+def test_keys_alone_decide(op, name):
+    (_, y), case = evaluated(op, name), CASES[name]
+    np.testing.assert_array_equal(y[PLAIN], y[AGAIN])
+    assert (y[PLAIN] != y[REREAD]).any() == case.noisy
+    assert (y[PLAIN] != y[OTHER_CHIP]).any() == case.random
+
+
+def test_new_numbers_compile_nothing(op, name, compilations):
+    (_, before), case = evaluated(op, name), CASES[name]
+    other = jax.tree.map(lambda number: 0.9 * number, case.spec)
+    with compilations() as names:
+        _, after = evaluate(op, other, *arguments(op, name))
+    assert not names
+    # They count, but for a range of conductances that the scale cancels.
+    moved = np.abs(after - before).max() > 1e-3 * np.abs(before).max()
+    assert moved == case.random
+
+
+def test_a_second_eager_call_compiles_nothing(op, name, compilations):
+    case, args = CASES[name], arguments(op, name)
+    first, second = (
+        jax.tree.map(lambda a, row=row: a[row], args)
+        for row in (PLAIN, OTHER_CHIP)
+    )
+    run(op, case.spec, *first)
+    with compilations() as names:
+        run(op, case.spec, *second)
+    assert not names
+
+
+def test_gradients_are_finite(op, name):
+    (slopes, y), case = evaluated(op, name), CASES[name]
+    assert np.isfinite(y).all()
+    for slope in jax.tree.leaves(slopes):
+        assert np.isfinite(slope).all()
+    slope_x, slope_w = jax.tree.map(lambda a: a[PLAIN], slopes)
+    assert (slope_x != 0).mean() > 0.7
+    trained = [bool((s != 0).any()) for s in jax.tree.leaves(slope_w)]
+    assert any(trained) == case.trains
+
+
+@pytest.mark.parametrize(
+    "x_dtype, w_dtype",
+    [(jnp.bfloat16, jnp.float32), (jnp.float32, jnp.bfloat16)],
+)
+def test_the_result_has_the_inputs_dtype(op, name, x_dtype, w_dtype):
+    args = jax.tree.map(lambda a: a[PLAIN], arguments(op, name))
+    chip, read, x, w = args
+    w = jax.tree.map(lambda a: a.astype(w_dtype), w)
+    x = x.astype(x_dtype)
+    shapes = functools.partial(run, op, CASES[name].spec)
+    y = jax.eval_shape(shapes, chip, read, x, w)
+    assert y.shape == OUTPUT and y.dtype == x_dtype

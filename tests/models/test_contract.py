@@ -1,0 +1,82 @@
+"""What every network does, one row a network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import hardware, models
+from jaxedge.hardware import crossbar, devices
+
+NETWORKS = {
+    "mlp": models.Mlp((6, 5)),
+    "cnn, 4 bits": models.Cnn(3, (4, 3), 5),
+}
+CHIP = crossbar.Spec(devices.get("ideal", program_noise=0.1, read_noise=0.1))
+
+
+def inputs(seed):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(4, 14, 14, 1)).astype(np.float32)
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request, trained):
+    """(model, variables)"""
+    model = NETWORKS[request.param]
+    return model, trained(model, inputs(0))
+
+
+def test_jit_is_eager_and_new_values_do_not_recompile(network, compilations):
+    model, variables = network
+    apply = jax.jit(model.apply)
+    # Far from ties of the quantiser the two differ by rounding alone.
+    np.testing.assert_allclose(
+        apply(variables, inputs(1)),
+        model.apply(variables, inputs(1)),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    doubled = jax.tree.map(lambda a: 2 * a, variables)
+    with compilations() as names:
+        apply(doubled, inputs(2))
+    assert not names
+
+
+def test_chips_are_a_batch_and_have_gradients(network, key, compilations):
+    model, variables = network
+
+    def run(params, key, x):
+        chip = hardware.deploy(key, params, CHIP)
+        y = model.apply({**variables, "params": chip}, x, key=key)
+        return (y**2).sum(), y
+
+    one = jax.jit(jax.grad(run, has_aux=True))
+    many = jax.jit(jax.vmap(run, (None, 0, None)))
+    params, keys, x = variables["params"], jax.random.split(key, 2), inputs(1)
+    (grads, first), (others, second) = (one(params, k, x) for k in keys)
+    _, together = many(params, keys, x)
+    np.testing.assert_allclose(together, [first, second], rtol=1e-4, atol=1e-4)
+    # Every chip is another one, and every kernel has a gradient.
+    assert (first != second).all()
+    for a, b in zip(*map(jax.tree.leaves, (grads, others)), strict=True):
+        assert np.isfinite(a).all() and (a != b).any()
+    keys = [keys[1], keys[0]]
+    with compilations() as names:
+        one(params, keys[0], inputs(2))
+        again, _ = one(params, keys[1], x)
+    assert not names
+    jax.tree.map(np.testing.assert_array_equal, again, grads)
+
+
+def test_bfloat16_activations(network):
+    model, variables = network
+    apply = jax.jit(model.apply)
+    exact = apply(variables, inputs(1))
+    got = apply(variables, jnp.asarray(inputs(1), jnp.bfloat16))
+    assert exact.dtype == jnp.float32 and got.dtype == jnp.bfloat16
+    # 8 bits of mantissa over a few layers; an activation near a tie of the
+    # quantiser may move by a whole step.
+    limit = 0.05 if model.bits is None else 0.3
+    off = np.abs(got.astype(np.float32) - exact).max()
+    assert off < limit * np.abs(exact).max()

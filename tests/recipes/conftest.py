@@ -1,0 +1,84 @@
+import copy
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import data
+from jaxedge.recipes import edge_pruning
+
+BASE = {
+    "data": {"name": "digits"},
+    "model": {"name": "mlp", "widths": (6,), "bits": 4, "over": "example"},
+    "learn": {
+        "rule": "mask",
+        "keep": 0.5,
+        "weights": "signed",
+        "dead_band_start": 0.0,
+        "dead_band_stop": 0.0,
+        "dead_band_steps": 1,
+    },
+    "optimizer": {
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+    },
+    "train": {
+        "epochs": 3,
+        "batch": 20,
+        "evaluate_every": 1,
+        "checkpoint_every": 1,
+        "select_on": "valid",
+        "hardware": "ideal",
+    },
+    "hardware": {
+        "device": "ideal",
+        "overrides": {},
+        "seconds": 0.0,
+        "rows": 512,
+        "columns": 512,
+        "input_bits": None,
+        "bit_serial": False,
+        "adc_bits": None,
+        "adc_range": 1.0,
+        "read": "vector",
+    },
+}
+
+
+def _config(changes=()):
+    """The base with fields replaced, such as {"learn.keep": 0.3}."""
+    config = copy.deepcopy(BASE)
+    for path, value in dict(changes).items():
+        section, field = path.split(".")
+        config[section][field] = value
+    return config
+
+
+def _recipe(changes=(), steps_per_epoch=2):
+    given = edge_pruning.parse(_config(changes))
+    return edge_pruning.build(given, np.ones((1, 4, 1, 1)), 3, steps_per_epoch)
+
+
+def _batch(seed, n=20, inputs=4, classes=3):
+    rng = np.random.default_rng(seed)
+    return data.Batch(
+        jnp.asarray(rng.normal(size=(n, inputs, 1, 1)), jnp.float32),
+        jnp.asarray(rng.integers(0, classes, n), jnp.int32),
+        jnp.ones(n, jnp.float32),
+    )
+
+
+@pytest.fixture(scope="session")
+def config():
+    return _config
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    return _recipe
+
+
+@pytest.fixture(scope="session")
+def batch():
+    return _batch

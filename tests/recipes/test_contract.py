@@ -1,0 +1,129 @@
+"""What every recipe does, one row a recipe."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+CASES = {
+    "mask": {},
+    "weights": {"learn.rule": "weights"},
+    "mask on fresh chips": {
+        "learn.weights": "kaiming_normal",
+        "learn.dead_band_start": 0.01,
+        "train.hardware": "fresh_chips",
+        "hardware.device": "rram_40nm_set_reset",
+    },
+}
+METRICS = {"accuracy": 0.5, "loss": 1.0}
+
+
+class Compiled(NamedTuple):
+    recipe: Any
+    init: Any
+    update: Any
+    review: Any
+
+
+@pytest.fixture(scope="module")
+def compiled(recipe):
+    """A recipe by the name of its case, compiled once."""
+
+    @functools.cache
+    def make(case):
+        made = recipe(CASES[case])
+        jitted = (jax.jit(f) for f in (made.init, made.update, made.review))
+        return Compiled(made, *jitted)
+
+    return make
+
+
+@pytest.fixture(params=CASES)
+def one(request, compiled):
+    return compiled(request.param)
+
+
+def arrays(tree):
+    """Leaves in numpy, keys as their numbers."""
+    return [
+        np.asarray(jax.random.key_data(a))
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key)
+        else np.asarray(a)
+        for a in jax.tree.leaves(tree)
+    ]
+
+
+def assert_equal(a, b):
+    for x, y in zip(arrays(a), arrays(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def types(tree):
+    """Shapes and types; a weak type is another one to the compiler."""
+    return [
+        (a.shape, a.dtype, jax.typeof(a).weak_type)
+        for a in jax.tree.leaves(tree)
+    ]
+
+
+def test_a_step_keeps_types_and_does_not_recompile(one, batch, compilations):
+    start = one.init(jax.random.key(0))
+    assert not any(weak for *_, weak in types(start))
+    second, third = batch(1), batch(2)
+    state = one.review(one.update(start, batch(0))[0], METRICS)
+    assert types(state) == types(start)
+    assert jax.tree.structure(state) == jax.tree.structure(start)
+    # A state from a checkpoint is the same to the compiler.
+    restored = jax.tree.map(
+        jax.device_put,
+        jax.tree.unflatten(
+            jax.tree.structure(state), arrays(state)
+        )._replace(key=state.key),
+    )  # fmt: skip
+    with compilations() as names:
+        first, sums = one.update(state, second)
+        again, _ = one.update(restored, second)
+        last, _ = one.update(one.review(first, {**METRICS, "loss": 2.0}), third)
+    assert not names
+    assert_equal(first, again)
+    assert last.step == 3
+    for leaf in [*arrays(last.learned), *sums.values()]:
+        assert np.isfinite(leaf).all()
+    for a, b in zip(arrays(start.learned), arrays(last.learned), strict=True):
+        assert (a != b).any()
+
+
+def test_a_run_is_its_key(one, batch):
+    def run(seed):
+        state = one.init(jax.random.key(seed))
+        return one.update(state, batch(0))
+
+    (first, sums), again, (other, _) = run(0), run(0), run(1)
+    assert_equal((first, sums), again)
+    for a, b in zip(arrays(first.learned), arrays(other.learned), strict=True):
+        assert (a != b).all()
+
+
+def test_what_is_finished_can_be_evaluated_and_summed_up(one, batch):
+    state, _ = one.update(one.init(jax.random.key(0)), batch(0))
+    variables = one.recipe.finish(state)
+    sums = jax.eval_shape(one.recipe.evaluate, variables, batch(0))
+    assert set(sums) == {"count", "loss", "accuracy"}
+    y = jax.eval_shape(one.recipe.forward, variables, batch(0).x)
+    assert y.shape == (20, 3) and y.dtype == np.float32
+    for value in one.recipe.summary(state).values():
+        assert value.shape == () and np.isfinite(value)
+
+
+def test_seeds_can_be_a_batch(compiled, batch):
+    one = compiled("mask")
+    states = [one.init(jax.random.key(seed)) for seed in (0, 1)]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *states)
+    many = jax.jit(jax.vmap(one.recipe.update, (0, None)))(stacked, batch(0))
+    for i, state in enumerate(states):
+        alone = one.update(state, batch(0))
+        for a, b in zip(arrays(many), arrays(alone), strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,161 @@
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+import pytest
+
+from jaxedge import models
+from jaxedge.core.checks import UsageError
+from jaxedge.hardware import devices
+from jaxedge.recipes import edge_pruning, settings
+
+BAD = [
+    ("model.name", "cnnn", "unknown model.name 'cnnn'. Did you mean 'cnn'"),
+    ("model.over", "batch", "unknown model.over 'batch'"),
+    ("model.widths", (8, 0), "model.widths is 0"),
+    ("model.widths", (2.5,), "model.widths must be a whole number, got 2.5"),
+    ("model.widths", (True,), "model.widths must be a whole number"),
+    ("model.widths", "wide", "model.widths is 'wide', but must be tuple"),
+    ("model.widths", 8, "model.widths is 8, but must be tuple"),
+    ("model.bits", 0, "model.bits is 0"),
+    ("model.bits", 25, "model.bits is 25"),
+    ("model.bits", "4", "model.bits is '4', but must be int or None"),
+    ("model.bits", 4.5, "model.bits is 4.5, but must be int or None"),
+    ("data.name", 5, "data.name is 5, but must be str"),
+    ("learn.rule", "masks", "unknown learn.rule 'masks'. Did you mean 'mask'"),
+    ("learn.weights", "sign", "unknown learn.weights 'sign'"),
+    ("learn.keep", -0.1, "learn.keep is -0.1, but must lie in"),
+    ("learn.keep", 1.5, "learn.keep is 1.5"),
+    ("learn.keep", float("nan"), "learn.keep is nan"),
+    ("learn.keep", None, "learn.keep is None, but must be float"),
+    ("learn.dead_band_start", -1e-3, "learn.dead_band_start is -0.001"),
+    ("learn.dead_band_stop", -1e-3, "learn.dead_band_stop is -0.001"),
+    ("learn.dead_band_steps", 0, "learn.dead_band_steps is 0"),
+    ("optimizer.learning_rate", 0.0, "optimizer.learning_rate is 0.0"),
+    ("optimizer.learning_rate", -1.0, "optimizer.learning_rate is -1.0"),
+    (
+        "optimizer.learning_rate",
+        "fast",
+        "optimizer.learning_rate is 'fast', but must",
+    ),
+    ("optimizer.momentum", 1.1, "optimizer.momentum is 1.1"),
+    ("optimizer.momentum", -0.1, "optimizer.momentum is -0.1"),
+    ("optimizer.weight_decay", -1.0, "optimizer.weight_decay is -1.0"),
+    ("train.epochs", 0, "train.epochs is 0"),
+    ("train.epochs", 2.5, "train.epochs is 2.5, but must be int"),
+    ("train.batch", 0, "train.batch is 0"),
+    ("train.batch", True, "train.batch is True, but must be int"),
+    ("train.evaluate_every", 0, "train.evaluate_every is 0"),
+    ("train.checkpoint_every", -1, "train.checkpoint_every is -1"),
+    ("train.select_on", "train", "unknown train.select_on 'train'"),
+    ("train.hardware", "chips", "unknown train.hardware 'chips'"),
+    ("hardware.device", "rram", "unknown device preset 'rram'"),
+    ("hardware.overrides", {"red_noise": 0.1}, "Did you mean 'read_noise'"),
+    ("hardware.overrides", {"read_noise": -0.1}, "read_noise is -0.1"),
+    ("hardware.overrides", None, "hardware.overrides is None, but must be"),
+    ("hardware.seconds", -1.0, "seconds is -1.0"),
+    ("hardware.rows", 0, "rows is 0"),
+    ("hardware.rows", 100.5, "rows is 100.5, but must be int"),
+    ("hardware.columns", 1, "columns is 1"),
+    ("hardware.input_bits", 0, "input_bits is 0"),
+    ("hardware.input_bits", 2.5, "input_bits is 2.5"),
+    ("hardware.adc_bits", 25, "adc_bits is 25"),
+    ("hardware.adc_range", 0.0, "adc_range is 0.0"),
+    ("hardware.adc_range", 1.5, "adc_range is 1.5"),
+    ("hardware.read", "frame", "unknown read 'frame'"),
+    ("hardware.bit_serial", True, "bit_serial is on, but input_bits is None"),
+]
+
+
+@pytest.mark.parametrize("field, value, message", BAD)
+def test_a_bad_value_is_named(config, field, value, message):
+    with pytest.raises(UsageError) as error:
+        edge_pruning.parse(config({field: value}))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_cnn_takes_three_widths(config):
+    with pytest.raises(UsageError, match=r"\(6,\).*takes three.*64, 16, 128"):
+        edge_pruning.parse(config({"model.name": "cnn"}))
+
+
+def test_fields_must_be_complete_and_known(config):
+    for section in config():
+        for field in config()[section]:
+            lacking = config()
+            del lacking[section][field]
+            with pytest.raises(
+                UsageError, match=f"config.{section} lacks the field '{field}'"
+            ):
+                edge_pruning.parse(lacking)
+        with pytest.raises(UsageError, match=f"field {section}. 'surplus'"):
+            edge_pruning.parse(config({f"{section}.surplus": 1}))
+    with pytest.raises(UsageError, match="Did you mean 'bits'"):
+        edge_pruning.parse(config({"model.bit": 4}))
+
+
+def test_sections_must_be_sections_and_complete(config):
+    for section in config():
+        lacking = config()
+        del lacking[section]
+        with pytest.raises(UsageError, match=f"lacks the section '{section}'"):
+            edge_pruning.parse(lacking)
+        for value in (None, 5, "text", [1, 2]):
+            with pytest.raises(UsageError, match=f"config.{section} is .*must"):
+                edge_pruning.parse(config() | {section: value})
+
+
+def test_config_dicts_and_lists_become_plain(config):
+    plain = edge_pruning.parse(config({"model.widths": [6]}))
+    assert plain == edge_pruning.parse(ConfigDict(config()))
+    assert plain.model.widths == (6,)
+    # A missing override keeps the preset's value.
+    given = config({"hardware.overrides": {"read_noise": 0.3, "g_max": None}})
+    device = settings.make_plan(edge_pruning.parse(given).hardware).device
+    assert device.read_noise == 0.3
+    assert device.g_max == devices.get("ideal").g_max
+
+
+def test_the_model_of_a_config():
+    mlp = settings.Model("mlp", (8, 7), 3, "tensor")
+    assert settings.make_model(mlp, 5) == models.Mlp((8, 7, 5), 3, "tensor")
+    cnn = settings.Model("cnn", (4, 3, 9), None, "example")
+    assert settings.make_model(cnn, 5) == models.Cnn(5, (4, 3), 9, None)
+
+
+def test_the_plan_of_a_config(config):
+    given = config()["hardware"] | {
+        "device": "rram_40nm_set_reset",
+        "seconds": 2.0,
+        "rows": 64,
+        "columns": 32,
+        "input_bits": 4,
+        "bit_serial": True,
+        "adc_bits": 8,
+        "adc_range": 0.5,
+        "read": "batch",
+    }
+    plan = settings.make_plan(settings.unpack(settings.Hardware, given, "h"))
+    assert type(plan.device) is devices.SwitchedRram
+    for name in given.keys() - {"device", "overrides"}:
+        assert getattr(plan, name) == given[name]
+
+
+@pytest.mark.parametrize("momentum, decay", [(0.9, 5e-4), (0.0, 0.0)])
+def test_sgd_is_torchs_with_a_cosine_by_epoch(momentum, decay):
+    rate, epochs, per_epoch = 0.1, 3, 2
+    sgd = settings.make_sgd(
+        settings.Sgd(rate, momentum, decay), epochs, per_epoch
+    )
+    rng = np.random.default_rng(0)
+    p = want = rng.normal(size=5).astype(np.float32)
+    p, buffer = jnp.asarray(p), 0
+    state = sgd.init(p)
+    for step in range(epochs * per_epoch):
+        g = rng.normal(size=5).astype(np.float32)
+        delta, state = sgd.update(jnp.asarray(g), state, p)
+        p = p + delta
+        # torch: buf = m buf + g + wd p; p -= lr buf.
+        buffer = momentum * buffer + g + decay * want
+        epoch = step // per_epoch
+        want = want - rate * (1 + np.cos(np.pi * epoch / epochs)) / 2 * buffer
+        np.testing.assert_allclose(p, want, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,107 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxedge import models
+from jaxedge.hardware import crossbar, devices
+from jaxedge.recipes import settings, supervised
+
+EXAMPLE = jnp.ones((1, 4, 1, 1))
+
+
+def softmax_gradient(kernel, x, y):
+    """(loss, gradient of the mean loss) of logits x W, in float64."""
+    x = np.asarray(x, np.float64).reshape(len(y), -1)
+    logits = x @ kernel
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    hot = np.eye(kernel.shape[1])[y]
+    return -np.log((p * hot).sum(1)).mean(), x.T @ (p - hot) / len(y)
+
+
+def kernel_of(learned):
+    return np.asarray(learned["Dense_0"]["kernel"], np.float64)
+
+
+def linear(optimiser, **options):
+    rule = supervised.weights_rule()
+    return supervised.make(
+        models.Mlp((3,)), EXAMPLE, rule, optimiser, **options
+    )
+
+
+def test_steps_match_numpy(key, batch):
+    rate, momentum, decay, epochs = 0.5, 0.9, 5e-4, 3
+    sgd = settings.make_sgd(settings.Sgd(rate, momentum, decay), epochs, 2)
+    recipe = linear(sgd)
+    state = recipe.init(key)
+    update = jax.jit(recipe.update)
+    want, buffer = kernel_of(state.learned), 0
+    for step in range(2 * epochs):
+        x, y, _ = batch(step)
+        loss, gradient = softmax_gradient(want, x, y)
+        buffer = momentum * buffer + gradient + decay * want
+        epoch = step // 2
+        want = want - rate * (1 + np.cos(np.pi * epoch / epochs)) / 2 * buffer
+        state, sums = update(state, batch(step))
+        np.testing.assert_allclose(kernel_of(state.learned), want, rtol=1e-4)
+        np.testing.assert_allclose(sums["loss"] / len(y), loss, rtol=1e-5)
+        assert sums["count"] == len(y) and state.step == step + 1
+    assert epoch == 2  # The rate has changed twice.
+
+
+def test_padded_rows_weigh_nothing(key, batch):
+    recipe = linear(optax.sgd(1.0))
+    state = recipe.init(key)
+    full = batch(0)
+    half = full._replace(weight=full.weight.at[10:].set(0))
+    # What stands in a padded row is of no matter.
+    other = half._replace(
+        x=half.x.at[10:].set(9), y=(half.y + jnp.arange(20) // 10) % 3
+    )
+    evaluate, update = jax.jit(recipe.evaluate), jax.jit(recipe.update)
+    kernel = kernel_of(state.learned)
+    for part, n in ((full, 20), (half, 10), (other, 10)):
+        x, y = np.asarray(part.x)[:n], np.asarray(part.y)[:n]
+        loss, gradient = softmax_gradient(kernel, x, y)
+        sums = evaluate(recipe.finish(state), part)
+        assert sums["count"] == n
+        np.testing.assert_allclose(sums["loss"], n * loss, rtol=1e-5)
+        right = np.argmax(x.reshape(n, -1) @ kernel, 1) == y
+        assert sums["accuracy"] == right.sum()
+        learned = kernel_of(update(state, part)[0].learned)
+        np.testing.assert_allclose(learned, kernel - gradient, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_hardware_in_the_loop(key, batch, fresh):
+    def recipe(program_noise, read_noise):
+        device = devices.Programmed(
+            program_noise=program_noise, read_noise=read_noise
+        )
+        placement = supervised.Placement(crossbar.Spec(device), fresh)
+        # Nothing is learned, so that only the hardware can change the loss.
+        return linear(optax.sgd(0.0), placement=placement)
+
+    @jax.jit
+    def losses(key, program_noise, read_noise):
+        one = recipe(program_noise, read_noise)
+        _, sums = jax.lax.scan(
+            lambda state, _: one.update(state, batch(0)),
+            one.init(key),
+            length=4,
+        )
+        return sums["loss"]
+
+    ideal, chips, reads = (
+        losses(key, *noise) for noise in ((0.0, 0.0), (0.1, 0.0), (0.0, 0.1))
+    )
+    np.testing.assert_array_equal(ideal, ideal[0])
+    assert len(set(chips.tolist())) == (4 if fresh else 1)
+    assert abs(chips[0] - ideal[0]) > 1e-3  # The one chip is a noisy one.
+    assert len(set(reads.tolist())) == 4  # A read is always another one.
+    # The chip belongs to the key of the run.
+    np.testing.assert_array_equal(losses(key, 0.1, 0.0), chips)
+    assert losses(jax.random.key(1), 0.1, 0.0)[0] != chips[0]

@@ -1,0 +1,280 @@
+"""Tests of a whole run: what it leaves, and that its figures agree."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import hardware
+from jaxedge.core import checks
+from jaxedge.core.keys import chip_keys, stream
+from jaxedge.run import job, loop, metrics
+
+
+def read(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def without_times(summary):
+    """All figures but the times of this machine."""
+    chips = {**summary["chips"], "chips_per_second": None}
+    return {**summary, "chips": chips, "seconds": None}
+
+
+@pytest.fixture(scope="module")
+def summary(trained):
+    return read(trained)
+
+
+@pytest.fixture(scope="module")
+def study(trained):
+    return arrays(trained / "study.npz")
+
+
+# What is there.
+
+
+def test_a_run_leaves_its_files(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {
+        "config.json", "metrics.jsonl", "tensorboard", "checkpoints",
+        "study.npz", "pictures.npz", "summary.json", "report.html",
+    }  # fmt: skip
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") + page.count("data:image") >= 5
+
+
+def test_a_summary_has_the_promised_keys(summary):
+    assert set(summary) == {
+        "config", "metrics", "chips", "energy", "seconds", "versions",
+    }  # fmt: skip
+    assert {"test_accuracy", "valid_accuracy"} <= set(summary["metrics"])
+    assert set(summary["chips"]) == {
+        "n", "accuracy_mean", "accuracy_std", "accuracy_p05", "accuracy_min",
+        "yield", "threshold", "chips_per_second",
+    }  # fmt: skip
+    assert {"train", "test", "chips"} <= set(summary["seconds"])
+    assert all(value >= 0 for value in summary["seconds"].values())
+    assert {"jaxedge", "jax", "numpy"} <= set(summary["versions"])
+    assert summary["versions"]["jax"] == jax.__version__
+
+
+def test_a_summary_is_json_for_any_reader(trained):
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    text = (trained / "summary.json").read_text()
+    json.loads(text, parse_constant=refuse)
+
+
+def test_the_config_is_kept(trained, summary):
+    config = json.loads((trained / "config.json").read_text())
+    assert summary["config"] == config
+    assert config["train"]["epochs"] == 3
+    assert config["model"]["widths"] == [16]
+
+
+# Figures agree.
+
+
+def test_chips_are_those_of_the_study(summary, study):
+    accuracy = study["accuracy"].astype(np.float64)
+    chips = summary["chips"]
+    assert chips["n"] == accuracy.size == 12
+    assert chips["threshold"] == 0.8
+    assert chips["accuracy_mean"] == pytest.approx(accuracy.mean())
+    assert chips["accuracy_std"] == pytest.approx(accuracy.std(), rel=1e-4)
+    assert chips["accuracy_min"] == pytest.approx(accuracy.min())
+    p05 = np.percentile(accuracy, 5)
+    assert chips["accuracy_p05"] == pytest.approx(p05)
+    # Half an example below the threshold: float32 is no reason to fail.
+    good = accuracy >= 0.8 - 0.5 / 360
+    assert chips["yield"] == pytest.approx(good.mean())
+    assert chips["chips_per_second"] > 0
+
+
+def test_accuracies_are_shares_of_the_test_set(summary, study):
+    # Digits have 360 test examples.
+    for name in ("accuracy", "read_noise_accuracy", "fault_accuracy"):
+        right = study[name] * 360
+        np.testing.assert_allclose(right, np.round(right), atol=1e-3)
+        assert (study[name] >= 0).all() and (study[name] <= 1).all()
+    right = summary["metrics"]["test_accuracy"] * 360
+    assert right == pytest.approx(round(right), abs=1e-3)
+
+
+def test_the_level_of_the_config_has_the_same_chips(study):
+    # Read noise .02, and .1 % of cells stuck either way, are the config's.
+    first = study["accuracy"][:4]
+    np.testing.assert_array_equal(study["read_noise_accuracy"][1], first)
+    np.testing.assert_array_equal(study["fault_accuracy"][0], first)
+    assert study["read_noise_accuracy"][2].mean() < first.mean()
+    assert study["fault_accuracy"][1].mean() < first.mean()
+
+
+def test_the_network_is_that_of_the_best_epoch(trained, summary):
+    rows = metrics.read(trained / "metrics.jsonl")
+    valid = [row["accuracy"] for row in rows if row["phase"] == "valid"]
+    assert len(valid) == 3
+    assert summary["metrics"]["valid_accuracy"] == pytest.approx(max(valid))
+    # Far better than chance (.1) after three epochs.
+    assert summary["metrics"]["test_accuracy"] > 0.6
+
+
+def test_the_energy_of_layers_adds_up(summary):
+    energy = summary["energy"]
+    layers = energy["layers"]
+    sizes = {(r["name"], r["rows"], r["cols"], r["cells"]) for r in layers}
+    # 64 pixels to 16 to 10, a pair of cells a weight.
+    assert sizes == {
+        ("Dense_0", 64, 16, 2 * 64 * 16), ("Dense_1", 16, 10, 2 * 16 * 10),
+    }  # fmt: skip
+    for name in ("joules", "joules_digital"):
+        total = energy["joules_hardware" if name == "joules" else name]
+        assert sum(row[name] for row in layers) == pytest.approx(total)
+    for row in layers:
+        parts = ("array", "adc", "dac", "digital")
+        total = sum(row[f"joules_{part}"] for part in parts)
+        assert row["joules"] == pytest.approx(total) and total > 0
+
+
+def test_pictures_show_the_first_chip(trained, resolve, small):
+    pictures = arrays(trained / "pictures.npz")
+    assert pictures["sparsity_names"].tolist() == ["Dense_0", "Dense_1"]
+    np.testing.assert_allclose(pictures["sparsity_kept"], 0.5, atol=1e-3)
+    first = pictures["conductance/Dense_0"]
+    assert first.shape == (64, 32) and first.dtype == np.float32
+    # Random resistive memory: tens of microsiemens, half the pairs kept.
+    assert first.min() >= 0 and 2e-5 < first.max() < 1e-4
+    assert 0.2 < (first > 1e-5).mean() < 0.3
+
+
+def test_the_pictured_chip_is_the_first_of_the_study(resolve, small):
+    resolved = resolve(*small)
+    variables = {"params": {"a": {"kernel": jnp.ones((3, 2))}}}
+    chip = job.one_chip(resolved, variables)
+    keys = chip_keys(stream(stream(resolved.key, "study"), "chips"), 12)
+    expected = hardware.deploy(
+        stream(keys[0], "chip"), variables["params"], resolved.spec
+    )
+    jax.tree.map(np.testing.assert_array_equal, chip, expected)
+
+
+# Again.
+
+
+def test_a_second_call_changes_times_only(
+    workdir, summary, study, resolve, small
+):
+    names = ("metrics.jsonl", "config.json")
+    kept = {name: (workdir / name).read_bytes() for name in names}
+    steps = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    job.run(resolve(*small), workdir)
+    after = read(workdir)
+    assert without_times(after) == without_times(summary)
+    assert kept == {name: (workdir / name).read_bytes() for name in names}
+    assert steps == sorted(p.name for p in (workdir / "checkpoints").iterdir())
+    jax.tree.map(
+        np.testing.assert_array_equal, arrays(workdir / "study.npz"), study
+    )
+    # Neither trained nor studied again.
+    for stage in ("train", "chips"):
+        assert after["seconds"][stage] < summary["seconds"][stage]
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_figures(
+    tmp_path, trained, summary, study, resolve, small
+):
+    job.run(resolve(*small), tmp_path / "again")
+    assert without_times(read(tmp_path / "again")) == without_times(summary)
+    again = arrays(tmp_path / "again" / "study.npz")
+    for name, array in study.items():
+        np.testing.assert_array_equal(again[name], array)
+    rows = (tmp_path / "again" / "metrics.jsonl").read_bytes()
+    assert rows == (trained / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_study_stopped_in_a_run_goes_on(workdir, summary, resolve, small):
+    (workdir / "study.npz").unlink()
+    (workdir / "summary.json").unlink()
+    stop = loop.Stop()
+    stop.asked = True  # the training is done: it is the study that looks
+    with pytest.raises(loop.Preempted, match="chunks"):
+        job.run(resolve(*small), workdir, stop)
+    assert not (workdir / "summary.json").exists()
+    job.run(resolve(*small), workdir)
+    assert without_times(read(workdir)) == without_times(summary)
+
+
+def test_a_stop_before_anything_leaves_a_run_to_go_on(tmp_path, resolve, small):
+    stop = loop.Stop()
+    stop.asked = True
+    with pytest.raises(loop.Preempted, match="step 0"):
+        job.run(resolve(*small), tmp_path / "run", stop)
+    assert (tmp_path / "run" / "config.json").is_file()
+    assert (tmp_path / "run" / "checkpoints" / "0").is_dir()
+
+
+def test_another_config_is_refused(workdir, resolve, small):
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    changed = resolve(*small, "--config.seed=1")
+    for stage in (job.run, job.restudy):
+        with pytest.raises(checks.UsageError, match="seed: 0 there, 1 now"):
+            stage(changed, workdir)
+    assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+
+
+def test_a_study_needs_a_trained_network(tmp_path, resolve, small):
+    with pytest.raises(checks.UsageError, match="holds no run"):
+        job.restudy(resolve(*small), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_lost_pictures_and_report_are_made_again(workdir, resolve, small):
+    for name in ("pictures.npz", "report.html"):
+        (workdir / name).unlink()
+    shutil.rmtree(workdir / "tensorboard")
+    job.run(resolve(*small), workdir)
+    assert (workdir / "report.html").is_file()
+    assert (workdir / "pictures.npz").is_file()
+
+
+# Parts.
+
+
+def test_resolving_creates_nothing(tmp_path, monkeypatch, resolve, small):
+    monkeypatch.chdir(tmp_path)
+    found = resolve(*small)
+    assert list(tmp_path.iterdir()) == []
+    assert set(found.splits) == {"train", "valid", "test"}
+    assert found.chips.n == 12 and found.given.model.widths == (16,)
+
+
+def test_json_knows_arrays_and_nan():
+    found = job._json(
+        {
+            "a": (jnp.float32(0.5), np.int64(2), float("nan")),
+            "b": {"c": np.array(3.0), "d": [float("inf"), None, "x"]},
+        }
+    )
+    assert found == {
+        "a": [0.5, 2, None],
+        "b": {"c": 3.0, "d": [None, None, "x"]},
+    }
+    json.dumps(found, allow_nan=False)
+
+
+def test_pairs_lie_side_by_side():
+    positive = np.array([[1, 2], [3, 4], [5, 6]])
+    pairs = job.interleave(np.stack([positive, -positive]))
+    assert pairs.tolist() == [[1, -1, 2, -2], [3, -3, 4, -4], [5, -5, 6, -6]]

@@ -1,0 +1,400 @@
+"""Tests of chip studies: figures, sweeps, and going on where one stopped."""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import data, hardware
+from jaxedge.core import checks
+from jaxedge.core.keys import chip_keys, stream
+from jaxedge.hardware import crossbar, devices
+from jaxedge.recipes.recipe import Recipe
+from jaxedge.run import loop, study
+
+ROWS = 37
+
+
+def evaluate(variables, batch, key=None):
+    kernel = variables["params"]["layer"]["kernel"]
+    logits = hardware.dot(batch.x, kernel, key=key)
+    right = (logits.argmax(1) == batch.y).astype(jnp.float32)
+    return {
+        "count": batch.weight.sum(),
+        "accuracy": (right * batch.weight).sum(),
+    }
+
+
+def unused(*args):
+    raise AssertionError("a study only evaluates")
+
+
+RECIPE = Recipe(
+    **{**dict.fromkeys(Recipe._fields, unused), "evaluate": evaluate}
+)
+RNG = np.random.default_rng(0)
+KERNEL = np.sign(RNG.normal(size=(6, 4))).astype(np.float32)
+X = RNG.normal(size=(ROWS, 6)).astype(np.float32)
+SOURCE = data.make_source(
+    X, (X @ KERNEL).argmax(1), classes=tuple("abcd"), name="toy", split="test"
+)
+VARIABLES = {"params": {"layer": {"kernel": jnp.asarray(KERNEL)}}}
+SPEC = crossbar.Spec(
+    devices.get(
+        "rram_40nm_set_reset", read_noise=0.1, stuck_on=0.03, stuck_off=0.03
+    ),
+    rows=4,
+)
+CHIPS = study.Chips(
+    n=11,
+    threshold=0.8,
+    sweep=3,
+    read_noise=(0.0, 0.1, 0.5),
+    faults=(0.0, 0.06),
+    batch=10,
+    chunk=4,
+    mode="map",
+    block=None,
+)
+# Chunks of the base, of three noise levels and of two fault levels.
+CHUNKS = 3 + 3 * 1 + 2 * 1
+
+
+class StopAt:
+    """Asks to stop when it is looked at for the n-th time."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    @property
+    def asked(self):
+        self.looks -= 1
+        return self.looks < 0
+
+
+class Given(NamedTuple):
+    """Arguments of `study.run` that a test may change."""
+
+    recipe: Any = RECIPE
+    variables: Any = VARIABLES
+    source: Any = SOURCE
+    spec: Any = SPEC
+    chips: study.Chips = CHIPS
+    seed: int = 0
+
+    def run(self, path, stop=None):
+        *rest, seed = self
+        return study.run(*rest, jax.random.key(seed), path, stop)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """Studies of one recipe share their program, for the tests' sake."""
+    with pytest.MonkeyPatch.context() as patch:
+        cached = functools.cache(study.chip_accuracy)
+        patch.setattr(study, "chip_accuracy", cached)
+        yield
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "study.npz"
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """A list that grows by the number of chips of each call of chip_map."""
+    sizes = []
+
+    def counting(f, keys, **options):
+        sizes.append(keys.size)
+        return chip_map(f, keys, **options)
+
+    chip_map = study.chip_map
+    monkeypatch.setattr(study, "chip_map", counting)
+    return sizes
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A study that nothing interrupted; do not write to its file."""
+    path = tmp_path_factory.mktemp("whole") / "study.npz"
+    return Given().run(path), path
+
+
+def assert_arrays(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+# Figures.
+
+
+def test_a_summary_is_numpys():
+    accuracy = np.array([0.9, 0.5, 0.8, 0.79, 1.0, 0.8], np.float32)
+    found = study.summary(study.Study({"accuracy": accuracy}, 7.0), 0.8)
+    assert set(found) == {
+        "n", "accuracy_mean", "accuracy_std", "accuracy_p05", "accuracy_min",
+        "yield", "threshold", "chips_per_second",
+    }  # fmt: skip
+    assert found["n"] == 6
+    assert found["accuracy_mean"] == pytest.approx(4.79 / 6)
+    spread = np.std([0.9, 0.5, 0.8, 0.79, 1.0, 0.8])
+    assert found["accuracy_std"] == pytest.approx(spread, rel=1e-5)
+    # A quarter of the way from the smallest to the next: 5 % of 5 steps.
+    assert found["accuracy_p05"] == pytest.approx(0.5 + 0.25 * 0.29)
+    assert found["accuracy_min"] == 0.5
+    assert found["threshold"] == 0.8
+    assert found["chips_per_second"] == 7.0
+
+
+@pytest.mark.parametrize("right", [297, 306, 324, 342])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_chip_at_the_threshold_is_good(right, dtype):
+    # 0.95 as float32 lies below 0.95: rounding must not cost a chip its sale.
+    accuracy = np.array([right - 1, right, right + 1], dtype) / dtype(360)
+    found = study.summary(study.Study({"accuracy": accuracy}, 1.0), right / 360)
+    assert found["yield"] == pytest.approx(2 / 3)
+
+
+def test_ideal_chips_are_right(path):
+    ideal = crossbar.Spec(devices.get("ideal"))
+    chips = CHIPS._replace(n=2, sweep=0)
+    result = Given(spec=ideal, chips=chips).run(path)
+    assert_arrays(result.arrays, {"accuracy": np.ones(2, np.float32)})
+
+
+def test_accuracies_are_those_of_a_loop(whole):
+    """Each chip by itself, frame by frame, without a map or a scan."""
+
+    @jax.jit
+    def program(key):
+        named = stream(stream(key, "chip"), "layer/kernel")
+        return hardware.program(named, KERNEL, SPEC)
+
+    read = jax.jit(lambda x, kernel, key: hardware.dot(x, kernel, key=key))
+    keys = chip_keys(stream(jax.random.key(0), "chips"), CHIPS.n)
+    for chip in (0, 1, 10):
+        key = keys[chip]
+        kernel = program(key)
+        right = 0
+        for i, batch in enumerate(data.in_order(SOURCE, CHIPS.batch)):
+            logits = read(batch.x, kernel, stream(key, "read", i))
+            hits = np.asarray(logits).argmax(1) == batch.y
+            right += int(hits[batch.weight == 1].sum())
+        # An output near a tie may be rounded to either side.
+        found = whole[0].arrays["accuracy"][chip]
+        assert found == pytest.approx(right / ROWS, abs=1.01 / ROWS)
+
+
+def test_chips_differ(whole):
+    assert len(np.unique(whole[0].arrays["accuracy"])) > 2
+
+
+def test_results_have_the_promised_shapes(whole):
+    arrays = whole[0].arrays
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "accuracy": (11,),
+        "read_noise_levels": (3,),
+        "read_noise_accuracy": (3, 3),
+        "fault_levels": (2,),
+        "fault_accuracy": (2, 3),
+    }
+    np.testing.assert_array_equal(arrays["read_noise_levels"], (0.0, 0.1, 0.5))
+    np.testing.assert_array_equal(arrays["fault_levels"], (0.0, 0.06))
+    assert whole[0].chips_per_second > 0
+    with np.load(whole[1]) as file:
+        assert_arrays({name: file[name] for name in arrays}, arrays)
+
+
+def test_every_level_has_the_same_chips(whole):
+    # Noise .1 and faults .03 + .03 are those of the base.
+    arrays = whole[0].arrays
+    first = arrays["accuracy"][: CHIPS.sweep]
+    np.testing.assert_array_equal(arrays["read_noise_accuracy"][1], first)
+    np.testing.assert_array_equal(arrays["fault_accuracy"][1], first)
+    assert arrays["read_noise_accuracy"][2].mean() < first.mean()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_chunks_do_not_matter(path, whole, chunk):
+    chips = CHIPS._replace(chunk=chunk)
+    assert_arrays(Given(chips=chips).run(path).arrays, whole[0].arrays)
+
+
+def test_more_chips_change_no_chip(path, whole):
+    chips = CHIPS._replace(n=17, sweep=0)
+    found = Given(chips=chips).run(path).arrays["accuracy"]
+    np.testing.assert_array_equal(found[:11], whole[0].arrays["accuracy"])
+
+
+def test_vectorised_chips_are_the_same(path, whole):
+    chips = CHIPS._replace(mode="vmap", block=2)
+    found = Given(chips=chips).run(path).arrays
+    for name, array in whole[0].arrays.items():
+        np.testing.assert_allclose(found[name], array, atol=1.01 / ROWS)
+
+
+def test_a_study_compiles_one_program(path, compilations):
+    recipe = RECIPE._replace(init=None)  # another one, with nothing compiled
+    with compilations() as names:
+        Given(recipe=recipe).run(path)
+    assert sum("_map" in name for name in names) == 1
+    with compilations() as names:
+        Given(recipe=recipe, spec=other_device(read_noise=0.3)).run(path)
+    assert not names
+
+
+def test_a_sweep_of_no_chips_is_none(path):
+    chips = CHIPS._replace(sweep=0)
+    assert set(Given(chips=chips).run(path).arrays) == {"accuracy"}
+
+
+def test_empty_levels_are_left_out(path):
+    chips = CHIPS._replace(read_noise=(), faults=(0.06,))
+    found = Given(chips=chips).run(path).arrays
+    assert set(found) == {"accuracy", "fault_levels", "fault_accuracy"}
+
+
+def test_a_device_without_faults_has_no_fault_sweep(path):
+    spec = crossbar.Spec(devices.get("ideal", program_noise=0.2))
+    found = Given(spec=spec).run(path).arrays
+    assert "read_noise_accuracy" in found and "fault_accuracy" not in found
+
+
+def test_frames_are_padded_without_weight():
+    frames = study.frames(SOURCE, 10)
+    assert frames.x.shape == (4, 10, 6) and frames.y.shape == (4, 10)
+    flat = frames.x.reshape(40, 6)
+    np.testing.assert_array_equal(flat[:ROWS], X)
+    assert frames.weight.reshape(40).tolist() == [1.0] * 37 + [0.0] * 3
+    assert study.frames(SOURCE, 1000).x.shape == (1, ROWS, 6)
+
+
+# Going on.
+
+
+def test_a_second_call_computes_nothing(path, whole, computed):
+    path.write_bytes(whole[1].read_bytes())
+    result = Given().run(path)
+    assert computed == []
+    assert_arrays(result.arrays, whole[0].arrays)
+    assert math.isnan(result.chips_per_second)
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2, 5, CHUNKS - 1])
+def test_a_stopped_study_goes_on(path, whole, computed, looks):
+    with pytest.raises(loop.Preempted, match=f"after {looks} chunks"):
+        Given().run(path, StopAt(looks))
+    assert not path.exists()
+    result = Given().run(path)
+    assert len(computed) == CHUNKS  # none of them twice
+    assert_arrays(result.arrays, whole[0].arrays)
+    assert [p.name for p in path.parent.iterdir()] == ["study.npz"]
+
+
+def test_a_study_stopped_at_every_chunk_goes_on(path, whole, computed):
+    for done in range(CHUNKS):
+        with pytest.raises(loop.Preempted, match=f"after {done} chunks"):
+            Given().run(path, StopAt(1 if done else 0))
+    assert_arrays(Given().run(path).arrays, whole[0].arrays)
+    assert len(computed) == CHUNKS
+
+
+def test_a_kill_between_saves_costs_time_only(path, whole, monkeypatch):
+    calls = []
+
+    def killed(*args, **options):
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return chip_map(*args, **options)
+
+    chip_map = study.chip_map
+    monkeypatch.setattr(study, "chip_map", killed)
+    monkeypatch.setattr(study._Clock, "due", lambda self: len(calls) == 3)
+    with pytest.raises(KeyboardInterrupt):
+        Given().run(path)
+    result = Given().run(path)
+    assert len(calls) == 5 + CHUNKS - 3
+    assert_arrays(result.arrays, whole[0].arrays)
+
+
+def other_kernel():
+    kernel = jnp.asarray(KERNEL).at[0, 0].multiply(-1)
+    return {"params": {"layer": {"kernel": kernel}}}
+
+
+def other_device(**fields):
+    device = dataclasses.replace(SPEC.device, **fields)
+    return dataclasses.replace(SPEC, device=device)
+
+
+CHANGES = {
+    "network": Given(variables=other_kernel()),
+    "noise": Given(spec=other_device(read_noise=0.3)),
+    "faults": Given(spec=other_device(stuck_on=0.0)),
+    "law": Given(spec=other_device(family="lognormal")),
+    "tiles": Given(spec=dataclasses.replace(SPEC, rows=2)),
+    "converter": Given(spec=dataclasses.replace(SPEC, adc_bits=6)),
+    "inputs": Given(source=SOURCE._replace(x=-X)),
+    "labels": Given(source=SOURCE._replace(y=SOURCE.y[::-1].copy())),
+    "chips": Given(chips=CHIPS._replace(n=12)),
+    "levels": Given(chips=CHIPS._replace(faults=(0.0, 0.5))),
+    "frames": Given(chips=CHIPS._replace(batch=ROWS)),
+    "seed": Given(seed=1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", ["study.npz", "study.partial.npz"])
+def test_a_changed_study_is_computed_anew(path, whole, computed, change, name):
+    path.with_name(name).write_bytes(whole[1].read_bytes())
+    with pytest.raises(loop.Preempted, match="after 0 chunks"):
+        CHANGES[change].run(path, StopAt(0))
+    assert computed == []
+
+
+@pytest.mark.parametrize("change", [{"mode": "vmap"}, {"block": 2}])
+def test_how_chips_are_computed_is_no_change(path, whole, computed, change):
+    path.write_bytes(whole[1].read_bytes())
+    Given(chips=CHIPS._replace(**change)).run(path)
+    assert computed == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", None])
+@pytest.mark.parametrize("name", ["study.npz", "study.partial.npz"])
+def test_a_damaged_file_is_computed_anew(path, whole, content, name):
+    data = whole[1].read_bytes()
+    content = data[: len(data) // 2] if content is None else content
+    path.with_name(name).write_bytes(content)
+    assert_arrays(Given().run(path).arrays, whole[0].arrays)
+
+
+# Bad fields.
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 0), ("n", 2.5), ("batch", 0), ("chunk", -1), ("sweep", -1),
+        ("sweep", 1.5), ("threshold", 1.1), ("threshold", math.nan),
+        ("read_noise", (0.1, -0.1)), ("read_noise", ("a",)),
+        ("faults", (0.5, 1.5)), ("faults", (math.nan,)), ("mode", "loop"),
+        ("block", 0), ("block", 1.5),
+    ],
+)  # fmt: skip
+def test_a_field_out_of_range_is_named(field, value):
+    with pytest.raises(checks.UsageError, match=f"chips.{field}"):
+        CHIPS._replace(**{field: value}).check()
+
+
+def test_good_fields_pass():
+    CHIPS.check()
+    CHIPS._replace(read_noise=(), faults=(0.0, 1.0), sweep=0, block=3).check()
