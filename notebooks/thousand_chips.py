@@ -13,7 +13,8 @@
 #
 # We learn which edges of a randomly weighted network to keep, put the result
 # on a thousand simulated chips of random resistive memory, and look at how
-# they differ. Everything runs on a CPU; an accelerator is used if there is one.
+# they differ. All of it runs on a CPU; an accelerator is used where there is
+# one.
 
 # %%
 try:
@@ -48,7 +49,7 @@ print(jaxedge.__version__, jax.devices())
 
 # %%
 rram = devices.get("rram_40nm_random")
-cells = rram.program(core.stream(jax.random.key(7), "demo"), jnp.zeros((64, 64)))
+cells = rram.program(jax.random.key(7), jnp.zeros((64, 64)))
 g = 1e6 * np.asarray(rram.conductance(cells))
 formed = g > 1
 print(f"{formed.mean():.1%} of the cells are formed,")
@@ -60,7 +61,7 @@ axes = figure.subplots()
 image = axes.imshow(g, cmap="viridis")
 axes.set(title="one chip, as formed", xlabel="column", ylabel="row")
 figure.colorbar(image, label="conductance (uS)")
-figure
+figure  # noqa: B018
 
 # %% [markdown]
 # ## Learn the edges, not the weights
@@ -73,9 +74,7 @@ train, test = data.load("digits", "train"), data.load("digits", "test")
 model = models.Mlp((256, 128, 10), bits=4)
 variables = model.init(jax.random.key(0), train.x[:1])
 kernels, stats = variables["params"], variables["batch_stats"]
-signs = jax.tree.map(
-    lambda w: jnp.sign(w) * 2 / np.sqrt(w.shape[0]), kernels
-)
+signs = jax.tree.map(lambda w: jnp.sign(w) * 2 / np.sqrt(w.shape[0]), kernels)
 scores = kernels
 
 
@@ -177,4 +176,4 @@ right.fill_between(
     alpha=0.3,
 )
 right.set(xlabel="read noise (%)", ylabel="accuracy (%)", title="5-95 %")
-figure
+figure  # noqa: B018
