@@ -41,15 +41,15 @@ class Dense(nn.Module):
 
     Attributes:
         features: number of outputs.
-        init: initialiser of the kernel [I, features].
+        kernel_init: initialiser of the kernel [I, features].
     """
 
     features: int
-    init: Init = DEFAULT_INIT
+    kernel_init: Init = DEFAULT_INIT
 
     @nn.compact
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        kernel = _weight(self, (x.shape[-1], self.features), self.init)
+        kernel = _weight(self, (x.shape[-1], self.features), self.kernel_init)
         y = hardware.dot(x, kernel, key=_read_key(self, key))
         self.sow(COUNTS, "vectors", jnp.int32(math.prod(y.shape[1:-1])))
         return y
@@ -63,21 +63,21 @@ class Conv(nn.Module):
         window: kernel height and width.
         strides: one number, or one for each of height and width.
         padding: "SAME", "VALID" or pairs.
-        init: initialiser of the kernel [h, w, I, features].
+        kernel_init: initialiser of the kernel [h, w, I, features].
     """
 
     features: int
     window: tuple[int, int] = (3, 3)
     strides: int | tuple[int, int] = 1
     padding: str | tuple[tuple[int, int], ...] = "SAME"
-    init: Init = DEFAULT_INIT
+    kernel_init: Init = DEFAULT_INIT
 
     @nn.compact
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         shape = (*self.window, x.shape[-1], self.features)
         y = hardware.conv(
             x,
-            _weight(self, shape, self.init),
+            _weight(self, shape, self.kernel_init),
             strides=self.strides,
             padding=self.padding,
             key=_read_key(self, key),

@@ -22,6 +22,8 @@ from jaxedge.run.checkpoint import digest
 from jaxedge.run.chips import MODES, chip_map
 from jaxedge.run.loop import Preempted, Stop
 
+_RATE = "rate/chips"  # Beside the chunks in the file of a study.
+
 
 class Chips(NamedTuple):
     """What to study.
@@ -108,7 +110,7 @@ class Study(NamedTuple):
     Attributes:
         arrays: "accuracy" [C]; for each sweep "<name>_levels" [L] and
             "<name>_accuracy" [L, sweep].
-        chips_per_second: after compilation, NaN if nothing was left to run.
+        chips_per_second: after compilation, as last measured.
     """
 
     arrays: dict[str, np.ndarray]
@@ -178,9 +180,11 @@ def run(
                         _save(partial, done, identity)
                 progress.advance(bar, count)
     arrays = _assemble(done, tasks, chips)
+    if clock.ran:  # A call that computes nothing keeps what was measured.
+        done[_RATE] = np.array(clock.rate())
     _save(path, {**done, **arrays}, identity)
     partial.unlink(missing_ok=True)
-    return Study(arrays, clock.rate())
+    return Study(arrays, float(done.get(_RATE, np.nan)))
 
 
 def summary(study: Study, threshold: float) -> dict[str, float | int]:
@@ -292,6 +296,11 @@ class _Clock:
             return False
         self._saved = time.monotonic()
         return True
+
+    @property
+    def ran(self) -> bool:
+        """Whether any chunk was timed."""
+        return bool(self._rows)
 
     def rate(self) -> float:
         """Chips a second without the first chunk, which compiles."""

@@ -183,9 +183,6 @@ def test_dense_counts_the_vectors_of_a_sequence():
     assert int(changed["counts"]["vectors"][0]) == 30
 
 
-@pytest.mark.xfail(
-    reason="the field `init` hides nn.Module.init", raises=TypeError
-)
 @pytest.mark.parametrize("layer", [models.Dense(4), models.Conv(4)])
 def test_a_layer_alone_can_be_initialised(layer, key):
     jax.eval_shape(layer.init, key, jnp.ones((1, 6, 6, 3)))
