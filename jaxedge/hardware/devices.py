@@ -207,27 +207,17 @@ class SwitchedRram(Device[Switched]):
 
     def _settle(self, key: jax.Array, state: jax.Array) -> Switched:
         """Cells whose levels are drawn and whose faults are pinned."""
-        shape, dtype = state.shape, state.dtype
         spread = jnp.add(self.lrs_std, self.hrs_std)
         faults = jnp.add(self.stuck_on, self.stuck_off)
-
-        def draw(key, shape, dtype):
-            # One draw for all three: a chip costs little beside its numbers.
-            u_lrs, u_hrs, u_stuck = open_uniform(key, (3, *shape), dtype)
-            high = _FAMILIES[self.family](u_lrs, self.lrs_mean, self.lrs_std)
-            low = jnp.abs(self.hrs_mean + self.hrs_std * normal(u_hrs))
-            off = u_stuck > 1 - 2 * self.stuck_off
-            on = u_stuck < 2 * self.stuck_on - 1
-            return jnp.where(off, low, high), jnp.where(on, high, low)
-
-        def nominal(shape, dtype):
-            return (
-                jnp.full(shape, self.lrs_mean, dtype),
-                jnp.full(shape, self.hrs_mean, dtype),
-            )
-
-        active = spread + faults > 0
-        high, low = draw_if(active, draw, key, shape, dtype, nominal)
+        high, low = draw_if(
+            spread + faults > 0,
+            _levels,
+            key,
+            state.shape,
+            state.dtype,
+            (self,),
+            _nominal,
+        )
         return Switched(high, low, state)
 
 
@@ -286,6 +276,29 @@ def forming_probability(
         Probability in [0, 1], shape of `volts` (device_physics D.1).
     """
     return jax.scipy.stats.norm.cdf(jnp.asarray(volts), mean, std)
+
+
+def _levels(
+    key: jax.Array, shape: tuple[int, ...], dtype: Any, device: SwitchedRram
+) -> tuple[jax.Array, jax.Array]:
+    """High and low levels, equal where a cell is stuck."""
+    # One draw for all three: a chip costs little beside its numbers.
+    u_lrs, u_hrs, u_stuck = open_uniform(key, (3, *shape), dtype)
+    high = _FAMILIES[device.family](u_lrs, device.lrs_mean, device.lrs_std)
+    low = jnp.abs(device.hrs_mean + device.hrs_std * normal(u_hrs))
+    off = u_stuck > 1 - 2 * device.stuck_off
+    on = u_stuck < 2 * device.stuck_on - 1
+    return jnp.where(off, low, high), jnp.where(on, high, low)
+
+
+def _nominal(
+    shape: tuple[int, ...], dtype: Any, device: SwitchedRram
+) -> tuple[jax.Array, jax.Array]:
+    """Both levels without any spread."""
+    return (
+        jnp.full(shape, device.lrs_mean, dtype),
+        jnp.full(shape, device.hrs_mean, dtype),
+    )
 
 
 def _physical(target_S: ArrayLike) -> jax.Array:

@@ -1,6 +1,7 @@
 """Random draws that are made once, and only where they matter."""
 
 from collections.abc import Callable
+import functools
 import math
 from typing import Any
 
@@ -10,15 +11,19 @@ from jax.typing import ArrayLike
 import numpy as np
 
 
+@functools.partial(
+    jax.jit, static_argnames=("draw", "shape", "dtype", "otherwise")
+)
 def draw_if(
     active: ArrayLike,
     draw: Callable[..., Any],
     key: jax.Array,
     shape: tuple[int, ...],
     dtype: Any,
+    args: tuple[Any, ...] = (),
     otherwise: Callable[..., Any] = jnp.zeros,
 ) -> Any:
-    """`draw(key, [n], dtype)` where `active`, else `otherwise([n], dtype)`.
+    """`draw(key, [n], dtype, *args)` where `active`, else a stand-in.
 
     A spread of zero then costs no random numbers. The branch has a second
     use: XLA on CPU would otherwise fuse the draw into every consumer and
@@ -28,17 +33,20 @@ def draw_if(
 
     Args:
         active: truth value, [].
-        draw: such as `jax.random.normal`.
+        draw: a function of a module, such as `jax.random.normal`; a closure
+            would compile anew at every call outside of jit.
         key: consumed.
         shape: of the result.
         dtype: of the draw.
-        otherwise: what stands in for it, of the same structure.
+        args: further arguments of both functions, pytrees of numbers.
+        otherwise: `otherwise([n], dtype, *args)` is the stand-in, of the
+            structure of `draw`.
     """
     flat = (math.prod(shape),)
     drawn = jax.lax.cond(
         jnp.asarray(active, bool),
-        lambda: draw(key, flat, dtype),
-        lambda: otherwise(flat, dtype),
+        lambda: draw(key, flat, dtype, *args),
+        lambda: otherwise(flat, dtype, *args),
     )
     return jax.tree.map(lambda a: a.reshape(shape), drawn)
 

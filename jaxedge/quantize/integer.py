@@ -37,6 +37,7 @@ def dynamic(
     checks.choice("over", over, RANGES)
     if bits is None:
         return x
+    checks.whole("bits", bits, 1)
     checks.in_range("bits", bits, 1, 24)
     axes = tuple(range(0 if over == "tensor" else 1, x.ndim))
     low = x.min(axes, keepdims=True)
