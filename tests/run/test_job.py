@@ -197,8 +197,9 @@ def test_the_same_seed_gives_the_same_figures(
     job.run(resolve(*small), tmp_path / "again")
     assert without_times(read(tmp_path / "again")) == without_times(summary)
     again = arrays(tmp_path / "again" / "study.npz")
-    for name, array in study.items():
-        np.testing.assert_array_equal(again[name], array)
+    assert set(again) == set(study)
+    for name in set(study) - {"rate/chips"}:  # a time of this machine
+        np.testing.assert_array_equal(again[name], study[name])
     rows = (tmp_path / "again" / "metrics.jsonl").read_bytes()
     assert rows == (trained / "metrics.jsonl").read_bytes()
 
