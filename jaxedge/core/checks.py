@@ -76,6 +76,17 @@ def _real(dtype: np.dtype) -> bool:
     return dtype.kind in "biu" or jax.numpy.issubdtype(dtype, np.floating)
 
 
+def ordered(low_name: str, low: Any, high_name: str, high: Any) -> None:
+    """Raises unless `low` < `high` wherever both are known numbers."""
+    if not (concrete(low) and concrete(high)):
+        return
+    if not np.all(np.less(low, high)):
+        raise UsageError(
+            f"{low_name} is {low} and {high_name} is {high}, but {low_name}"
+            f" must be less than {high_name}."
+        )
+
+
 def whole(name: str, value: Any, low: int = 0) -> None:
     """Raises unless `value` is a whole number of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):

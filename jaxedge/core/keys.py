@@ -9,7 +9,7 @@ import zlib
 import jax
 from jax.typing import ArrayLike
 
-from jaxedge.core.checks import UsageError
+from jaxedge.core.checks import UsageError, whole
 
 
 def stream(
@@ -35,8 +35,7 @@ def stream(
 def chip_keys(key: jax.Array, n: int) -> jax.Array:
     """`n` chips, shape [n]: a prefix of any longer list from the same key."""
     check_key(key)
-    if n < 1:
-        raise UsageError(f"the number of chips is {n}, but must be at least 1.")
+    whole("the number of chips", n, 1)
     return jax.random.split(key, n)
 
 

@@ -40,6 +40,32 @@ def uniform(x: jax.Array, lo: ArrayLike, hi: ArrayLike, bits: int) -> jax.Array:
     return straight_through(jnp.clip(x, lo, hi), value)
 
 
+def signed(x: jax.Array, limit: ArrayLike, bits: int) -> jax.Array:
+    """Rounds to the 2^bits - 1 levels of a converter with a level at zero.
+
+    code = clip(round(x / step), -n, n), n = 2^(bits-1) - 1, step = limit / n:
+    the codes of a differential converter, whose most negative one is not used
+    (as in AIHWKit). An even number of levels would read no current as half a
+    step. Outside the range the gradient is zero.
+
+    Args:
+        x: any shape and unit.
+        limit: largest level, at least 0, broadcastable to `x`, unit of `x`;
+            where it is 0 the only level is 0.
+        bits: resolution, at least 2.
+
+    Returns:
+        The value of the code, shape and dtype of `x`.
+    """
+    check_bits("bits", bits, 2)
+    largest = 2 ** (bits - 1) - 1
+    limit = jnp.asarray(limit, x.dtype)
+    step = limit / largest
+    safe = jnp.where(step > 0, step, 1)
+    code = jnp.clip(jnp.round(x / safe), -largest, largest)
+    return straight_through(jnp.clip(x, -limit, limit), code * step)
+
+
 def affine(x: jax.Array, bits: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Splits vectors into unsigned codes: x is about step * code + low.
 
@@ -80,13 +106,13 @@ def bit_planes(code: jax.Array, bits: int) -> jax.Array:
     return jnp.stack(planes)
 
 
-def check_bits(name: str, bits: int | None) -> None:
-    """Raises unless `bits` is None or a whole number in [1, 24]."""
+def check_bits(name: str, bits: int | None, low: int = 1) -> None:
+    """Raises unless `bits` is None or a whole number in [low, 24]."""
     if bits is None:
         return
     whole = isinstance(bits, int) and not isinstance(bits, bool)
-    if not whole or not 1 <= bits <= 24:
+    if not whole or not low <= bits <= 24:
         raise checks.UsageError(
-            f"{name} is {bits!r}, but must be a whole number in [1, 24], or"
+            f"{name} is {bits!r}, but must be a whole number in [{low}, 24], or"
             " None for no quantisation."
         )

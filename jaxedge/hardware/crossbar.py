@@ -35,7 +35,9 @@ class Spec:
         columns: columns of one tile; a weight takes two (interleaved pair).
         input_bits: resolution of the inputs, per vector; None is exact.
         bit_serial: whether inputs enter one bit plane at a time.
-        adc_bits: resolution of the ADC; None is exact.
+        adc_bits: resolution of the ADC of a column pair, at least 2: its codes
+            are signed, with one at zero (see `converters.signed`); None is
+            exact.
         read: "vector" draws the noise of every cell anew for each vector, in
             its exact output-referred form; "batch" draws every cell once a
             call (device_physics D.3).
@@ -53,13 +55,18 @@ class Spec:
 
     def check(self) -> None:
         """Raises UsageError for a design that cannot be."""
+        if not isinstance(self.device, Device):
+            raise checks.UsageError(
+                f"device is {self.device!r}, but must be a device, such as"
+                " devices.get('ideal')."
+            )
         self.device.check()
         checks.in_range("seconds", self.seconds, 0)
         checks.in_range("adc_range", self.adc_range, 0, 1, open_low=True)
         checks.whole("rows", self.rows, 1)
         checks.whole("columns", self.columns, 2)
         converters.check_bits("input_bits", self.input_bits)
-        converters.check_bits("adc_bits", self.adc_bits)
+        converters.check_bits("adc_bits", self.adc_bits, 2)
         checks.choice("read", self.read, _READS)
         if self.bit_serial and self.input_bits is None:
             raise checks.UsageError(
@@ -82,6 +89,7 @@ class Spec:
         weights, mask = w, None
         if isinstance(w, MaskedRandom):
             weights, mask = w.weights, w.mask
+            w.check()
         weights = jnp.asarray(weights)
         checks.finite("the weight to program", weights)
         matrix = weights.reshape(-1, weights.shape[-1])
@@ -90,7 +98,12 @@ class Spec:
 
         # Both cells of every pair at once: [2, I, O].
         parts = jnp.stack([jnp.maximum(matrix, 0), jnp.maximum(-matrix, 0)])
-        cells = self.device.program(key, self.device.g_min + parts / scale)
+        target = self.device.g_min + parts / scale
+        # Rounding may lift the largest above the range, where no slope is.
+        target = converters.straight_through(
+            target, jnp.minimum(target, self.device.g_max)
+        )
+        cells = self.device.program(key, target)
         if mask is not None:
             keep = mask.reshape(1, *matrix.shape)
             cells = self.device.reset(cells, keep)
@@ -139,6 +152,10 @@ class Crossbar(Weight):
         self, x: jax.Array, product: Product, key: jax.Array | None
     ) -> jax.Array:
         array = self._array(key)
+        # Siemens squared, near 1e-12, are below float16; codes of more than 8
+        # bits are beyond bfloat16.
+        if self.by_vector or x.dtype == jnp.float16:
+            x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if not self.by_vector:
             return self.scale * _noisy_product(x, array, product, key)
         return self.scale * self._convert(x, array, key)
@@ -170,13 +187,14 @@ class Crossbar(Weight):
             planes = converters.bit_planes(code, spec.input_bits)
             partial = self._read_tiles(planes, 1.0, array, key)
             powers = 2.0 ** jnp.arange(spec.input_bits)
-            total = jnp.tensordot(powers.astype(x.dtype), partial, 1)
+            total = jnp.tensordot(powers.astype(partial.dtype), partial, 1)
         else:
             full = 2.0**spec.input_bits - 1
             total = self._read_tiles(code, full, array, key)
-        # W 1 is a constant of the chip, known digitally (D.6).
-        column = jnp.broadcast_to(array.difference.sum(0), total.shape)
-        return step * total + low * column
+        # W 1 is a constant of the chip, known digitally (D.6): no read noise.
+        positive, negative = self.conductance()
+        column = (positive - negative).sum(0)
+        return step * total + low * jnp.broadcast_to(column, total.shape)
 
     def _read_tiles(
         self,
@@ -200,8 +218,7 @@ class Crossbar(Weight):
         limit = jax.lax.stop_gradient(
             full * jnp.broadcast_to(limit, current.shape)
         )
-        code = converters.uniform(current, -limit, limit, spec.adc_bits)
-        return code.sum(-2)
+        return converters.signed(current, limit, spec.adc_bits).sum(-2)
 
 
 class _Array(NamedTuple):

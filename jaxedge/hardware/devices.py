@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
@@ -101,13 +102,14 @@ class Programmed(Device[Level]):
 
     def program(self, key: jax.Array, target_S: jax.Array) -> Level:
         checks.finite("target_S", target_S)
-        target_S = jnp.clip(_physical(target_S), self.g_min, self.g_max)
+        target_S = _within(_physical(target_S), self.g_min, self.g_max)
         std = jnp.multiply(self.program_noise, self.g_max)
         eps = draw_if(
             std > 0, jax.random.normal, key, target_S.shape, target_S.dtype
         )
         g = target_S + std * eps
-        return Level(jnp.maximum(g, 0))
+        # Not maximum, whose slope at 0 is a half.
+        return Level(jnp.where(g < 0, 0, g))
 
     def reset(self, cells: Level, keep: jax.Array) -> Level:
         return Level(keep * cells.g + (1 - keep) * self.g_min)
@@ -121,6 +123,7 @@ class Programmed(Device[Level]):
         checks.in_range("program_noise", self.program_noise, 0)
         checks.in_range("g_min", self.g_min, 0)
         checks.in_range("g_max", self.g_max, 0, open_low=True)
+        checks.ordered("g_min", self.g_min, "g_max", self.g_max)
 
 
 class Switched(NamedTuple):
@@ -199,6 +202,7 @@ class SwitchedRram(Device[Switched]):
         checks.in_range("lrs_mean", self.lrs_mean, 0, open_low=True)
         for name in ("lrs_std", "hrs_mean", "hrs_std"):
             checks.in_range(name, getattr(self, name), 0)
+        checks.ordered("hrs_mean", self.hrs_mean, "lrs_mean", self.lrs_mean)
         checks.in_range("stuck_on", self.stuck_on, 0, 1)
         checks.in_range("stuck_off", self.stuck_off, 0, 1)
         if checks.concrete(self.stuck_on) and checks.concrete(self.stuck_off):
@@ -260,6 +264,17 @@ class RandomRram(SwitchedRram):
         super().check()
         checks.in_range("formed", self.formed, 0, 1, open_low=True)
         checks.in_range("pristine", self.pristine, 0)
+        checks.ordered("pristine", self.pristine, "lrs_mean", self.lrs_mean)
+        if checks.concrete(self.formed) and checks.concrete(self.lrs_std):
+            equal = (np.asarray(self.formed) == 1) & (
+                np.asarray(self.lrs_std) == 0
+            )
+            if equal.any():
+                raise checks.UsageError(
+                    "formed is 1 and lrs_std is 0: all cells would be equal,"
+                    " and their pairs no random weights; lower formed or give"
+                    " lrs_std."
+                )
 
 
 def forming_probability(
@@ -301,6 +316,12 @@ def _nominal(
     )
 
 
+def _within(x: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
+    """Clips; the slope is 1 up to and on the bounds, where clip has a half."""
+    outside = (x < low) | (x > high)
+    return jnp.where(outside, jnp.clip(x, low, high), x)
+
+
 def _physical(target_S: ArrayLike) -> jax.Array:
     """A target in at least float32: bfloat16 has 8 bits for a spread."""
     target_S = jnp.asarray(target_S)
@@ -309,16 +330,23 @@ def _physical(target_S: ArrayLike) -> jax.Array:
 
 def _normal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
     """Normal truncated above 0, from a uniform on (-1, 1)."""
-    safe = jnp.maximum(std, jnp.finfo(u.dtype).tiny)
-    below = jax.scipy.stats.norm.cdf(-jnp.asarray(mean, u.dtype) / safe)
+    spread = jnp.greater(std, 0)
+    mean_stds = jnp.asarray(mean, u.dtype) / jnp.where(spread, std, 1)
+    below = jnp.where(spread, jax.scipy.stats.norm.cdf(-mean_stds), 0)
     return jnp.asarray(mean) + std * normal(u * (1 - below) + below)
 
 
 def _lognormal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
     """Lognormal with the given mean and std of the conductance itself."""
-    variance = jnp.log1p(jnp.divide(std, mean) ** 2)
-    location = jnp.log(jnp.asarray(mean)) - variance / 2
-    return jnp.exp(location + jnp.sqrt(variance) * normal(u))
+    ratio = jnp.divide(std, mean)
+    power = ratio**2
+    # sqrt(log1p(power)) / ratio, by its series where float32 cannot divide;
+    # the root alone would have no slope at 0.
+    large = power > 1e-4
+    safe = jnp.where(large, power, 1)
+    factor = jnp.where(large, jnp.sqrt(jnp.log1p(safe) / safe), 1 - power / 4)
+    location = jnp.log(jnp.asarray(mean)) - jnp.log1p(power) / 2
+    return jnp.exp(location + ratio * factor * normal(u))
 
 
 _FAMILIES: dict[str, Callable[..., jax.Array]] = {

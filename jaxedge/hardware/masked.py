@@ -1,7 +1,9 @@
 """Random weights of which only a subset is kept."""
 
 import jax
+import jax.numpy as jnp
 
+from jaxedge.core import checks
 from jaxedge.core.trees import pytree
 from jaxedge.hardware.weights import Product, Weight
 
@@ -27,9 +29,19 @@ class MaskedRandom(Weight):
         """Shape of the weight."""
         return self.weights.shape
 
+    def check(self) -> None:
+        """Raises UsageError for a mask that does not fit its weights."""
+        if jnp.shape(self.mask) != jnp.shape(self.weights):
+            raise checks.UsageError(
+                f"a mask of shape {jnp.shape(self.mask)} does not fit weights"
+                f" of shape {jnp.shape(self.weights)}; they must be equal."
+            )
+        checks.finite("the mask", self.mask)
+
     def multiply(
         self, x: jax.Array, product: Product, key: jax.Array | None
     ) -> jax.Array:
         del key  # Ideal: nothing is read from an array.
+        self.check()
         matrix = self.weights * self.mask
         return product(x, matrix.reshape(-1, matrix.shape[-1]))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.core.keys import check_key, stream
@@ -123,7 +124,8 @@ def conv(
             f" {x.shape} and {tuple(w.shape)}."
         )
     _check_fan("conv", x, w.shape[2])
-    strides = (strides, strides) if isinstance(strides, int) else strides
+    strides = _strides(strides)
+    _check_window(x.shape[1:3], w.shape[:2], padding)
     if isinstance(w, Weight) and w.by_vector:
         vectors = patches(x, w.shape[:2], strides, padding)
         return _multiply(vectors, w, _matmul, key)
@@ -132,7 +134,7 @@ def conv(
         return jax.lax.conv_general_dilated(
             x,
             matrix.reshape(w.shape).astype(x.dtype),
-            tuple(strides),
+            strides,
             padding if isinstance(padding, str) else tuple(padding),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
@@ -204,6 +206,11 @@ def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
             f"hardware holds weights [I, O] or [h, w, I, O], got shape"
             f" {tuple(w.shape)}."
         )
+    if not math.prod(w.shape):
+        raise checks.UsageError(
+            f"a weight of shape {tuple(w.shape)} is empty; leave it out of"
+            " the plan."
+        )
     return spec.program(key, w)
 
 
@@ -227,33 +234,96 @@ def deploy(
         `params` with hardware leaves in place of the chosen ones.
 
     Raises:
-        UsageError: for a pattern that matches no leaf; lists the paths.
+        UsageError: for a pattern that matches no leaf (lists the paths), that
+            is hidden by earlier ones, or that is no regular expression.
     """
     check_key(key)
-    rules = plan if isinstance(plan, Mapping) else {"": plan}
+    rules = _rules(plan)
     seen: list[str] = []
     used: set[str] = set()
+    shadowed: dict[str, str] = {}
 
     def place(path: str, leaf: Any) -> Any:
         if not is_weight(leaf) and jnp.ndim(leaf) not in (2, 4):
             return leaf
         seen.append(path)
-        for pattern, spec in rules.items():
-            if re.search(pattern, path):
-                used.add(pattern)
-                if spec is None:
-                    return leaf
-                return program(stream(key, path), leaf, spec)
-        return leaf
+        matches = [name for name in rules if re.search(name, path)]
+        if not matches:
+            return leaf
+        used.add(matches[0])
+        shadowed.update(dict.fromkeys(matches[1:], matches[0]))
+        spec = rules[matches[0]]
+        if spec is None:
+            return leaf
+        return program(stream(key, path), leaf, spec)
 
     deployed = map_named(place, params, is_leaf=is_weight)
     for pattern in rules:
+        if pattern not in used and pattern in shadowed:
+            raise checks.UsageError(
+                f"the plan's pattern {pattern!r} is never used: each weight"
+                f" that it matches is taken by an earlier one, such as"
+                f" {shadowed[pattern]!r}; put the narrower pattern first."
+            )
         if pattern not in used:
             raise checks.UsageError(
                 f"the plan's pattern {pattern!r} matches no weight; the"
                 f" weights are: {', '.join(seen) or 'none'}."
             )
     return deployed
+
+
+def _rules(plan: Spec | Mapping[str, Spec | None]) -> Mapping[str, Any]:
+    """The plan as a mapping from patterns that compile."""
+    if not isinstance(plan, Mapping):
+        return {"": plan}
+    for pattern in plan:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise checks.UsageError(
+                f"the plan's pattern {pattern!r} is no regular expression:"
+                f" {error}."
+            ) from None
+    return plan
+
+
+def _strides(strides: int | Sequence[int]) -> tuple[int, int]:
+    """Strides of H and W."""
+    pair = np.broadcast_to(strides, 2) if np.ndim(strides) == 0 else strides
+    pair = np.asarray(pair)
+    if pair.shape != (2,) or pair.dtype.kind not in "iu" or (pair < 1).any():
+        raise checks.UsageError(
+            f"strides are {strides!r}, but must be one whole number of at"
+            " least 1, or one for each of height and width."
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def _check_window(
+    image: Sequence[int], window: Sequence[int], padding: Padding
+) -> None:
+    """Raises unless the padded image holds the window at least once."""
+    if isinstance(padding, str):
+        if padding not in ("SAME", "VALID"):
+            raise checks.unknown("padding", padding, ("SAME", "VALID"))
+        pads = [(0, 0), (0, 0)]
+        if padding == "SAME":
+            return
+    else:
+        pads = padding
+    if np.shape(pads) != (2, 2):
+        raise checks.UsageError(
+            f"padding is {padding!r}, but must be 'SAME', 'VALID' or"
+            " ((top, bottom), (left, right))."
+        )
+    padded = [n + sum(p) for n, p in zip(image, pads, strict=True)]
+    if any(n < k for n, k in zip(padded, window, strict=True)):
+        raise checks.UsageError(
+            f"a window of {tuple(window)} does not fit in images of"
+            f" {tuple(padded)} after padding; pad with 'SAME' or use a smaller"
+            " window."
+        )
 
 
 def _matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
@@ -266,6 +336,8 @@ def _multiply(
     product: Product,
     key: jax.Array | None,
 ) -> jax.Array:
+    if key is not None:
+        check_key(key)
     if isinstance(w, Weight):
         return w.multiply(x, product, key).astype(x.dtype)
     return product(x, w)

@@ -69,11 +69,7 @@ def masked(scores: jax.Array, weights: jax.Array, keep: float) -> jax.Array:
     Returns:
         Same shape, dtype of the product.
     """
-    if scores.shape != weights.shape:
-        raise checks.UsageError(
-            f"scores {scores.shape} and weights {weights.shape} must have one"
-            " shape."
-        )
+    _check_shapes(scores=scores, weights=weights)
     return weights * attach(scores, top_fraction(scores, keep))
 
 
@@ -102,6 +98,9 @@ def dead_band(
         Mask of 0 and 1, shape of the scores.
     """
     checks.in_range("limit", limit, 0)
+    _check_shapes(
+        old_scores=old_scores, new_scores=new_scores, old_mask=old_mask
+    )
     top = top_fraction(new_scores, keep)
     old, new = jnp.abs(old_scores), jnp.abs(new_scores)
     # As a product, so that a score of zero divides nothing.
@@ -123,12 +122,21 @@ class Flips(NamedTuple):
 
 
 def flips(old_mask: jax.Array, new_mask: jax.Array) -> Flips:
-    """Counts what changes from one mask to the next."""
+    """Counts what changes from one mask to the next, of the same shape."""
+    _check_shapes(old_mask=old_mask, new_mask=new_mask)
     old, new = old_mask > 0, new_mask > 0
     return Flips(
         jnp.sum(new & ~old, dtype=jnp.int32),
         jnp.sum(old & ~new, dtype=jnp.int32),
     )
+
+
+def _check_shapes(**arrays: jax.Array) -> None:
+    """Raises unless all arrays, given by name, have one shape."""
+    shapes = {name: jnp.shape(array) for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        found = " and ".join(f"{n} {shape}" for n, shape in shapes.items())
+        raise checks.UsageError(f"{found} must have one shape.")
 
 
 @functools.partial(jax.jit, static_argnames="kept")

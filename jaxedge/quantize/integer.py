@@ -29,7 +29,7 @@ def dynamic(
         signed: which of the two forms.
         over: "example" takes the range of each example, so that a result does
             not depend on its neighbours in the batch; "tensor" that of the
-            whole batch, as in the released code.
+            whole batch, padding included, as in the released code.
 
     Returns:
         Shape and dtype of `x`; constant examples are returned unchanged.
@@ -41,7 +41,8 @@ def dynamic(
     checks.in_range("bits", bits, 1, 24)
     axes = tuple(range(0 if over == "tensor" else 1, x.ndim))
     low = x.min(axes, keepdims=True)
-    step = (x.max(axes, keepdims=True) - low) / (2**bits - 1)
+    # A product, as XLA makes of a division by a constant inside jit alone.
+    step = (x.max(axes, keepdims=True) - low) * (1 / (2**bits - 1))
     safe = jnp.where(step > 0, step, 1)
     if signed:
         code = jnp.round((x - low) / safe) + jnp.floor(low / safe)

@@ -45,7 +45,9 @@ class Learn(NamedTuple):
         checks.choice("learn.weights", self.weights, _WEIGHTS)
         checks.in_range("learn.keep", self.keep, 0, 1)
         checks.in_range("learn.dead_band_start", self.dead_band_start, 0)
-        checks.in_range("learn.dead_band_stop", self.dead_band_stop, 0)
+        checks.in_range(
+            "learn.dead_band_stop", self.dead_band_stop, 0, self.dead_band_start
+        )
         checks.in_range("learn.dead_band_steps", self.dead_band_steps, 1)
 
 
@@ -161,7 +163,7 @@ def mask_rule(learn: Learn) -> supervised.Rule:
         limit = jnp.maximum(memory.limit - jnp.where(better, step, 0), 0)
         return memory._replace(
             limit=limit.astype(jnp.float32),
-            best=jnp.maximum(memory.best, metrics["accuracy"]),
+            best=jnp.fmax(memory.best, metrics["accuracy"]),
         )
 
     def summary(memory: Memory) -> dict[str, jax.Array]:

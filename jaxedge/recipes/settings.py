@@ -212,7 +212,13 @@ def unpack(kind: type[T], section: Any, name: str) -> T:
         _check_type(f"{name}.{field}", values[field], hints[field])
     result = kind(**values)
     if hasattr(result, "check"):
-        result.check()  # type: ignore[attr-defined]
+        try:
+            result.check()  # type: ignore[attr-defined]
+        except checks.UsageError as error:
+            if f"{name}." in str(error):
+                raise
+            # Rooms below know a field but not its section.
+            raise checks.UsageError(f"config.{name}: {error}") from None
     return result
 
 

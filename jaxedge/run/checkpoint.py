@@ -54,6 +54,8 @@ class Checkpoints:
                 # Without a best_fn orbax does not put metrics on disk.
                 best_fn=value,
                 create=True,
+                # What a killed process left half-written.
+                cleanup_tmp_directories=True,
             ),
         )
 
@@ -65,12 +67,12 @@ class Checkpoints:
         Args:
             step: steps done; a step that is on disk already is left alone.
             tree: pytree of arrays and keys.
-            metrics: what the best is chosen by; None is never the best.
+            metrics: what the best is chosen by; None or NaN is never it.
         """
         if step in self._manager.all_steps():
             return
         host = jax.device_get(_plain(tree))
-        metrics = dict(metrics or {self._metric: -np.inf})
+        value = float((metrics or {}).get(self._metric, -np.inf))
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -79,7 +81,8 @@ class Checkpoints:
                     {"crc32": digest(host), "layout": layout(host)}
                 ),
             ),
-            metrics={self._metric: float(metrics[self._metric])},
+            # NaN has no rank.
+            metrics={self._metric: -np.inf if np.isnan(value) else value},
         )
 
     def newest_step(self) -> int | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import importlib.metadata
+import json
 from pathlib import Path
 import time
 from typing import Any, NamedTuple
@@ -131,6 +132,7 @@ def _check_finished(job: Job, folder: Path) -> None:
 
 def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     seconds: dict[str, float] = {}
+    before = _seconds_before(folder)
     with _timing(seconds, "train"):
         state = train(job, folder, stop)
     variables = jax.jit(job.recipe.finish)(state)
@@ -166,14 +168,16 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
         "metrics": {**tested, **counts},
         "chips": study.summary(result, job.chips.threshold),
         "energy": priced,
-        "seconds": seconds,
+        "seconds": before,
         "versions": {
             name: importlib.metadata.version(name) for name in _PACKAGES
         },
     }
+    _keep_longest(before, seconds)
     workdir.write_json(folder / "summary.json", _json(content))
     with _timing(seconds, "report"):
         page = report.write(folder)
+    _keep_longest(before, seconds)
     workdir.write_json(folder / "summary.json", _json(content))
     return page
 
@@ -287,6 +291,22 @@ def _timing(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     seconds[stage] = round(time.monotonic() - start, 3)
+
+
+def _seconds_before(folder: Path) -> dict[str, float]:
+    """Seconds by stage of an earlier call that came to its end, if any."""
+    try:
+        return dict(
+            json.loads((folder / "summary.json").read_text())["seconds"]
+        )
+    except Exception:  # noqa: BLE001 - none, or damaged: it is written anew
+        return {}
+
+
+def _keep_longest(into: dict[str, float], seconds: dict[str, float]) -> None:
+    """A call that only restores does not hide what a stage took."""
+    for stage, value in seconds.items():
+        into[stage] = max(value, into.get(stage, 0.0))
 
 
 def _json(value: Any) -> Any:

@@ -21,6 +21,7 @@ from rich.progress import (
 
 from jaxedge import data
 from jaxedge.core.keys import stream
+from jaxedge.core.trees import path_name
 from jaxedge.recipes.recipe import Recipe, add, mean
 from jaxedge.run.checkpoint import Checkpoints
 from jaxedge.run.metrics import Writer
@@ -125,6 +126,7 @@ def train(
     per_epoch = len(source.y) // plan.batch
     update = jax.jit(recipe.update, donate_argnums=0)
     review = jax.jit(recipe.review)
+    broken = jax.jit(_nan_leaves)
     evaluate = evaluator(recipe, plan.evaluate_batch)
     state = recipe.init(stream(key, "init"))
     zero = _zero_sums(recipe, state, source, plan.batch)
@@ -154,6 +156,7 @@ def train(
                     tick(step)
                 row = mean(sums)
                 _check_loss(row, step)
+                _check_state(jax.device_get(broken(state)), step)
                 writer.write(
                     step, {"phase": "train", "epoch": epoch + 1, **row}
                 )
@@ -165,7 +168,7 @@ def train(
                     metrics = evaluate(variables, splits["select"])
                     state = review(state, metrics)
                     better = metrics[SELECT] > float(best)
-                    best = jnp.maximum(best, jnp.float32(metrics[SELECT]))
+                    best = jnp.fmax(best, jnp.float32(metrics[SELECT]))
                     writer.write(
                         step, {"phase": "valid", "epoch": epoch + 1, **metrics}
                     )
@@ -213,6 +216,27 @@ def _check_loss(row: Mapping[str, float], step: int) -> None:
     if not abs(row.get("loss", 0.0)) < float("inf"):
         raise DivergedError(
             f"the loss is {row['loss']} after step {step}; lower"
+            " config.optimizer.learning_rate, or look for a zero in the"
+            " hardware's ranges. The last sound checkpoint is kept."
+        )
+
+
+def _nan_leaves(state: Any) -> dict[str, jax.Array]:
+    """For each floating array, by its path, whether it holds a NaN."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {
+        path_name(path): jnp.isnan(leaf).any()
+        for path, leaf in leaves
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    }
+
+
+def _check_state(broken: Mapping[str, Any], step: int) -> None:
+    """Scores may turn NaN while the loss, through a mask, stays finite."""
+    names = [name for name, nan in broken.items() if nan]
+    if names:
+        raise DivergedError(
+            f"the state holds NaN after step {step}, first in {names[0]}; lower"
             " config.optimizer.learning_rate, or look for a zero in the"
             " hardware's ranges. The last sound checkpoint is kept."
         )

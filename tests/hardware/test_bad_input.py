@@ -117,7 +117,9 @@ def test_a_design_checks_its_device():
         ({"input_bits": 0}, ["input_bits is 0", "[1, 24]"]),
         ({"input_bits": 25}, ["input_bits is 25", "None"]),
         ({"adc_bits": 4.0}, ["adc_bits is 4.0", "whole number"]),
+        ({"adc_bits": 1}, ["adc_bits is 1", "[2, 24]"]),
         ({"adc_bits": True}, ["adc_bits is True", "whole number"]),
+        ({"device": "ideal"}, ["device is 'ideal'", "devices.get"]),
         ({"read": "frame"}, ["unknown read 'frame'", "batch, vector"]),
         ({"bit_serial": True}, ["bit_serial is on", "input_bits is None"]),
     ],
@@ -130,7 +132,77 @@ def test_designs_that_cannot_be(sizes, words):
 @pytest.mark.parametrize("bits", [0, -1, 25, 1.0, "8", True])
 def test_bits_of_converters(bits):
     refused(lambda: converters.uniform(X, 0.0, 1.0, bits), f"bits is {bits!r}")
+    refused(lambda: converters.signed(X, 1.0, bits), f"bits is {bits!r}")
     refused(lambda: converters.affine(X, bits), f"input_bits is {bits!r}")
+
+
+@pytest.mark.parametrize(
+    "preset, overrides, words",
+    [
+        ("ideal", {"g_min": 25e-6}, ["g_min is", "less than g_max"]),
+        ("rram_40nm_set_reset", {"hrs_mean": 4e-5}, ["less than lrs_mean"]),
+        ("rram_40nm_random", {"pristine": 4e-5}, ["less than lrs_mean"]),
+        ("rram_40nm_random", {"formed": 1, "lrs_std": 0}, ["lrs_std is 0"]),
+    ],
+    ids=str,
+)
+def test_levels_out_of_order(preset, overrides, words):
+    refused(lambda: devices.get(preset, **overrides), *words)
+
+
+@pytest.mark.parametrize(
+    "mask, words",
+    [
+        (np.ones((4, 3)), ["mask of shape (4, 3)", "weights of shape (3, 4)"]),
+        (np.ones(4), ["mask of shape (4,)"]),
+        (np.full((3, 4), np.nan), ["the mask holds 12 NaN"]),
+    ],
+    ids=["turned", "row", "nan"],
+)
+def test_masks_that_do_not_fit(mask, words):
+    leaf = hw.MaskedRandom(W, jnp.asarray(mask))
+    refused(lambda: hw.program(KEY, leaf, IDEAL), *words)
+    refused(lambda: hw.dot(X, leaf), *words)
+
+
+@pytest.mark.parametrize("strides", [0, -1, 1.5, (1, 1, 1), (1, 0), "2"])
+def test_strides_that_are_none(strides):
+    refused(
+        lambda: hw.conv(IMAGE, KERNEL, strides=strides),
+        f"strides are {strides!r}",
+    )
+
+
+def test_strides_of_numpy():
+    a, b = (hw.conv(IMAGE, KERNEL, strides=s) for s in (2, np.int64(2)))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_windows_that_do_not_fit():
+    big = jnp.ones((5, 2, 3, 4))
+    words = ("window of (5, 2)", "(4, 4)")
+    refused(lambda: hw.conv(IMAGE, big, padding="VALID"), *words)
+    refused(lambda: hw.conv(IMAGE, KERNEL, padding="FULL"), "padding 'FULL'")
+    refused(lambda: hw.conv(IMAGE, KERNEL, padding=((1, 1),)), "padding is")
+
+
+@pytest.mark.parametrize("key", [0, jnp.zeros(2, jnp.uint32)], ids=type)
+def test_reads_need_a_key(key):
+    for w in (W, hw.program(KEY, W, IDEAL)):
+        refused(lambda w=w: hw.dot(X, w, key=key), "jax.random.key")
+
+
+def test_weights_of_nothing():
+    refused(lambda: hw.program(KEY, W[:0], IDEAL), "(0, 4) is empty")
+
+
+def test_patterns_that_are_none():
+    for bad in ("Dense(", 3):
+        words = (repr(bad), "no regular expression")
+        refused(lambda b=bad: hw.deploy(KEY, {"a": W}, {b: IDEAL}), *words)
+    plan = {"a": IDEAL, "a/b": None}
+    words = ("'a/b' is never used", "such as 'a'")
+    refused(lambda: hw.deploy(KEY, {"a": {"b": W}}, plan), *words)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

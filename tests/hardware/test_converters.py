@@ -70,6 +70,32 @@ def test_the_gradient_passes_inside_the_range_alone():
     )
 
 
+@pytest.mark.parametrize("bits", BITS[1:])
+@pytest.mark.parametrize("limit", [0.7, 4.0])
+def test_the_signed_converter_is_the_model(key, bits, limit):
+    x = spread(key)
+    y = np.asarray(converters.signed(x, limit, bits))
+    last = 2 ** (bits - 1) - 1
+    place = np.asarray(x, np.float64) / limit * last
+    clear = np.abs(place - np.floor(place) - 0.5) > 1e-3
+    assert clear.mean() > 0.9
+    expected = np.clip(np.rint(place), -last, last) * limit / last
+    np.testing.assert_allclose(y[clear], expected[clear], atol=2e-6 * limit)
+    assert len(np.unique(y)) <= 2 * last + 1
+    np.testing.assert_array_equal(y, -converters.signed(-x, limit, bits))
+
+
+def test_the_signed_converter_has_a_slope_inside_and_a_zero():
+    def convert(x):
+        return converters.signed(x, 1.0, 3)
+
+    slope = jax.vmap(jax.grad(convert))(jnp.array([-3.0, -0.9, 0, 0.9, 3.0]))
+    np.testing.assert_array_equal(slope, [0, 1, 1, 1, 0])
+    x = jnp.array([-1.0, 0, 2.0])
+    np.testing.assert_array_equal(converters.signed(x, 0.0, 4), 0)
+    assert convert(jnp.float32(0)) == 0
+
+
 @pytest.mark.parametrize("bits", BITS)
 def test_the_affine_code_is_the_model(key, bits):
     x = spread(key)

@@ -195,6 +195,24 @@ def test_the_forming_law_meets_the_measured_cells():
     assert np.abs(error).max() < 0.04
 
 
+@pytest.mark.parametrize("std", [0.0, 1e-12, 1e-6])
+@pytest.mark.parametrize("family", ["normal", "lognormal"])
+def test_a_spread_has_a_slope_down_to_none(key, family, std):
+    """A level's slope to its spread is its standard normal number."""
+
+    def level(std, hrs_std=1e-7):
+        device = devices.get(
+            "rram_40nm_set_reset", family=family, lrs_std=std, hrs_std=hrs_std
+        )
+        return device.program(key, jnp.full(4, 30e-6)).high
+
+    slope = jax.jit(jax.jacfwd(level))(std)
+    assert np.isfinite(slope).all()
+    # Any spread shows the number; lognormal levels bend with it.
+    number = (level(1e-8) - level(0.0)) / 1e-8
+    np.testing.assert_allclose(slope, number, rtol=0.02, atol=0.1)
+
+
 @pytest.mark.parametrize("family", ["normal", "lognormal"])
 def test_targets_in_bfloat16_are_as_random(family):
     overrides = {"stuck_off": 0.003, "family": family}

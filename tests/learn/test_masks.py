@@ -233,6 +233,15 @@ def test_dead_band_limit_must_not_be_negative():
             masks.dead_band(*case, limit, 0.5)
 
 
+def test_arrays_need_one_shape():
+    a, b = jnp.ones((2, 3)), jnp.ones(3)
+    for arrays in ((a, b, a), (a, a, b), (b, a, a)):
+        with pytest.raises(UsageError, match=r"\(3,\).* one shape"):
+            masks.dead_band(*arrays, 0.1, 0.5)
+    with pytest.raises(UsageError, match=r"old_mask \(2, 3\) and new_mask"):
+        masks.flips(a, b)
+
+
 def test_flips_counts_changed_cells():
     old = jnp.array([[1.0, 0, 1], [0, 0, 1]])
     new = jnp.array([[0.0, 0, 1], [1, 1, 1]])

@@ -23,6 +23,24 @@ SMALL = (
 )
 
 
+class StopAt:
+    """Asks to stop when it is looked at for the n-th time, as a SIGTERM may."""
+
+    def __init__(self, looks: int):
+        self.looks = looks
+
+    @property
+    def asked(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.fixture(scope="session")
+def stop_at() -> type[StopAt]:
+    """The class of a stop that is asked after some looks."""
+    return StopAt
+
+
 @pytest.fixture(scope="session")
 def small() -> Sequence[str]:
     """Flags of a job that takes seconds, without a workdir."""

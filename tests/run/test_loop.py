@@ -94,18 +94,6 @@ def make_recipe(table=None):
 RECIPE = make_recipe()
 
 
-class StopAt:
-    """Asks to stop when it is looked at for the n-th time, as a SIGTERM may."""
-
-    def __init__(self, looks):
-        self.looks = looks
-
-    @property
-    def asked(self):
-        self.looks -= 1
-        return self.looks < 0
-
-
 def make_splits(rows=ROWS):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(rows, 3)).astype(np.float32)
@@ -299,14 +287,14 @@ def test_epochs_after_the_first_compile_nothing(run, compilations):
     assert set(by_row[2:]) == {by_row[2]}
 
 
-def test_a_resumed_run_compiles_nothing_new(tmp_path, compilations):
+def test_a_resumed_run_compiles_nothing_new(tmp_path, compilations, stop_at):
     first = Run(tmp_path / "first")
     with pytest.raises(loop.Preempted):
-        first.train(StopAt(6))
+        first.train(stop_at(6))
     first.train()
     second = Run(tmp_path / "second")
     with pytest.raises(loop.Preempted):
-        second.train(StopAt(6))
+        second.train(stop_at(6))
     with compilations() as names:
         second.train()
     assert not names
@@ -328,12 +316,12 @@ def test_a_resumed_run_compiles_nothing_new(tmp_path, compilations):
         [1] * (STEPS - 1),  # at every step
     ],
 )
-def test_a_stopped_run_ends_as_one_that_was_not(run, whole, stops):
+def test_a_stopped_run_ends_as_one_that_was_not(run, whole, stops, stop_at):
     done = 0
     for steps in stops:
         done += steps
         with pytest.raises(loop.Preempted, match=f"stopped at step {done}"):
-            run.train(StopAt(steps))
+            run.train(stop_at(steps))
         assert run.steps()[-1] == done
     state = run.train()
     assert bits(state) == whole[0]
@@ -343,7 +331,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(run, whole, stops):
 
 
 @pytest.mark.parametrize("stop", [1, PER_EPOCH, PER_EPOCH + 1])
-def test_a_stop_between_rare_checkpoints_is_exact_too(tmp_path, stop):
+def test_a_stop_between_rare_checkpoints_is_exact_too(tmp_path, stop, stop_at):
     # The stop leaves a checkpoint where an undisturbed run has none: it must
     # not be taken for the best.
     plan = loop.Plan(4, BATCH, 1, 9)
@@ -352,15 +340,15 @@ def test_a_stop_between_rare_checkpoints_is_exact_too(tmp_path, stop):
     expected = bits(whole.train())
     run = Run(tmp_path / "run", recipe, plan)
     with pytest.raises(loop.Preempted):
-        run.train(StopAt(stop))
+        run.train(stop_at(stop))
     assert bits(run.train()) == expected
     assert run.rows() == whole.rows()
 
 
-def test_a_finished_run_trains_no_further(run, whole):
+def test_a_finished_run_trains_no_further(run, whole, stop_at):
     run.train()
     # A stop is looked at before every step: here at none.
-    assert bits(run.train(StopAt(0))) == whole[0]
+    assert bits(run.train(stop_at(0))) == whole[0]
     assert (run.folder / "metrics.jsonl").read_bytes() == whole[2]
     assert run.opened == [-1, STEPS]
 
@@ -369,9 +357,9 @@ def damage(folder):
     (folder / "state" / "manifest.ocdbt").write_bytes(b"")
 
 
-def test_a_damaged_latest_is_trained_again(run, whole, caplog):
+def test_a_damaged_latest_is_trained_again(run, whole, caplog, stop_at):
     with pytest.raises(loop.Preempted):
-        run.train(StopAt(2 * PER_EPOCH + 1))
+        run.train(stop_at(2 * PER_EPOCH + 1))
     damage(run.folder / "checkpoints" / str(2 * PER_EPOCH + 1))
     state = run.train()
     assert run.opened == [-1, 2 * PER_EPOCH]
@@ -390,11 +378,11 @@ def test_a_run_of_damaged_checkpoints_starts_over(run, whole, caplog):
     assert (run.folder / "metrics.jsonl").read_bytes() == whole[2]
 
 
-def test_metrics_of_lost_steps_are_written_once(run, whole):
+def test_metrics_of_lost_steps_are_written_once(run, whole, stop_at):
     # A kill after a row and before its checkpoint: the row is there twice
     # unless the resumed run drops it.
     with pytest.raises(loop.Preempted):
-        run.train(StopAt(PER_EPOCH + 1))
+        run.train(stop_at(PER_EPOCH + 1))
     with (run.folder / "metrics.jsonl").open("a") as file:
         row = {"step": 2 * PER_EPOCH, "phase": "train", "loss": 9.0}
         file.write(json.dumps(row) + '\n{"step": 8, "pha')
@@ -419,6 +407,27 @@ def test_a_loss_that_is_no_number_ends_the_run(run, value):
     assert "\n" not in str(caught.value)
     assert run.steps() == [PER_EPOCH]  # the last sound one
     assert [row["epoch"] for row in run.rows()] == [1, 1]
+
+
+def test_a_state_that_is_no_number_ends_the_run(run):
+    """Behind a mask the loss stays finite while the scores are not."""
+
+    def update(state, batch):
+        state, sums = RECIPE.update(state, batch)
+        bad = jnp.where(state.step > PER_EPOCH, jnp.nan, 0.0)
+        return state._replace(reviews=state.reviews + bad), sums
+
+    run.recipe = RECIPE._replace(update=update)
+    message = rf"NaN after step {2 * PER_EPOCH}, first in reviews.*_rate"
+    with pytest.raises(loop.DivergedError, match=message):
+        run.train()
+    assert run.steps() == [PER_EPOCH]
+
+
+def test_a_selection_metric_that_is_no_number_is_passed_over(run):
+    recipe = make_recipe((0.2, jnp.nan, 0.6, 0.4))
+    run.recipe = recipe._replace(review=lambda state, metrics: state)
+    assert int(run.train().step) == 3 * PER_EPOCH
 
 
 # SIGTERM within a process; `test_kill` sends it to one.

@@ -65,18 +65,6 @@ CHIPS = study.Chips(
 CHUNKS = 3 + 3 * 1 + 2 * 1
 
 
-class StopAt:
-    """Asks to stop when it is looked at for the n-th time."""
-
-    def __init__(self, looks):
-        self.looks = looks
-
-    @property
-    def asked(self):
-        self.looks -= 1
-        return self.looks < 0
-
-
 class Given(NamedTuple):
     """Arguments of `study.run` that a test may change."""
 
@@ -289,9 +277,9 @@ def test_a_second_call_computes_nothing(path, whole, computed):
 
 
 @pytest.mark.parametrize("looks", [0, 1, 2, 5, CHUNKS - 1])
-def test_a_stopped_study_goes_on(path, whole, computed, looks):
+def test_a_stopped_study_goes_on(path, whole, computed, looks, stop_at):
     with pytest.raises(loop.Preempted, match=f"after {looks} chunks"):
-        Given().run(path, StopAt(looks))
+        Given().run(path, stop_at(looks))
     assert not path.exists()
     result = Given().run(path)
     assert len(computed) == CHUNKS  # none of them twice
@@ -299,10 +287,10 @@ def test_a_stopped_study_goes_on(path, whole, computed, looks):
     assert [p.name for p in path.parent.iterdir()] == ["study.npz"]
 
 
-def test_a_study_stopped_at_every_chunk_goes_on(path, whole, computed):
+def test_a_study_stopped_at_every_chunk_goes_on(path, whole, computed, stop_at):
     for done in range(CHUNKS):
         with pytest.raises(loop.Preempted, match=f"after {done} chunks"):
-            Given().run(path, StopAt(1 if done else 0))
+            Given().run(path, stop_at(1 if done else 0))
     assert_arrays(Given().run(path).arrays, whole[0].arrays)
     assert len(computed) == CHUNKS
 
@@ -354,10 +342,12 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", ["study.npz", "study.partial.npz"])
-def test_a_changed_study_is_computed_anew(path, whole, computed, change, name):
+def test_a_changed_study_is_computed_anew(
+    path, whole, computed, change, name, stop_at
+):
     path.with_name(name).write_bytes(whole[1].read_bytes())
     with pytest.raises(loop.Preempted, match="after 0 chunks"):
-        CHANGES[change].run(path, StopAt(0))
+        CHANGES[change].run(path, stop_at(0))
     assert computed == []
 
 
