@@ -267,7 +267,7 @@ def _identity(variables, test, spec, chips: Chips, key) -> int:
 def _load(path: Path, identity: int) -> dict[str, np.ndarray] | None:
     """Chunks saved by an equal study; damaged files count as none."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             if int(file["identity"]) != identity:
                 return None
             return {k: file[k] for k in file.files if "/" in k}
