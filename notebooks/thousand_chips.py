@@ -37,8 +37,9 @@ import optax
 from jaxedge import core, data, hardware, models
 from jaxedge.hardware import crossbar, devices
 from jaxedge.learn import masks
-from jaxedge.run import chip_map
+from jaxedge.run import chip_map, spread_over_cores
 
+spread_over_cores()
 print(jaxedge.__version__, jax.devices())
 
 # %% [markdown]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxedge.core import checks
-from jaxedge.run import job, loop, main, workdir
+from jaxedge.run import job, loop, main, spread_over_cores, workdir
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {
@@ -39,6 +39,7 @@ def console(arguments: Sequence[str]) -> int:
             seeds = int(argument.removeprefix("--seeds="))
         else:
             rest.append(argument)
+    spread_over_cores()
     try:
         with loop.Stop().listening() as stop:
             reproduce(name, seeds, rest, stop)

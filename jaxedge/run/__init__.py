@@ -2,5 +2,6 @@
 
 from jaxedge.run import chips as chips
 from jaxedge.run.chips import chip_map as chip_map
+from jaxedge.run.chips import spread_over_cores as spread_over_cores
 
-__all__ = ["chip_map", "chips"]
+__all__ = ["chip_map", "chips", "spread_over_cores"]

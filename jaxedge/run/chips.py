@@ -1,8 +1,10 @@
 """A study is a map over chips: one compiled program, bounded memory."""
 
 from collections.abc import Callable, Sequence
+import contextlib
 import functools
 import math
+import os
 from typing import Any
 
 import jax
@@ -16,6 +18,23 @@ MODES = ("auto", "map", "vmap")
 # Share of a device's memory that the chips of one block may take.
 _MEMORY_SHARE = 0.25
 _HOST_BYTES = 2**30
+
+
+def spread_over_cores() -> None:
+    """Makes each CPU core a device of JAX, so that chips run side by side.
+
+    Two chips on two cores beat one chip whose every operation is cut in two
+    (by 1.6, `scripts/bench/chips.py`). Call it before JAX computes anything;
+    later, or where the user has set JAX_NUM_CPU_DEVICES, it does nothing.
+    """
+    if jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
+        return
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on every system.
+        cores = os.cpu_count() or 1
+    with contextlib.suppress(RuntimeError):  # JAX has begun.
+        jax.config.update("jax_num_cpu_devices", cores)
 
 
 def chip_map(

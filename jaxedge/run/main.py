@@ -47,8 +47,9 @@ def _command(command: str, arguments: list[str]) -> int:
     options = parse(arguments, needs_config=command != "report")
     folder = Path(options.workdir)
     # Only now: the heavy rooms load after the command line is known good.
-    from jaxedge.run import job, loop, report
+    from jaxedge.run import job, loop, report, spread_over_cores
 
+    spread_over_cores()
     if command == "report":
         print(f"report: {report.write(folder)}")
         return 0

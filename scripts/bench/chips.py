@@ -86,6 +86,7 @@ def console() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--target", type=float, default=1.5)
     given = parser.parse_args()
+    chips.spread_over_cores()
     keys = core.chip_keys(jax.random.key(1), given.chips)
     ours, args = setting()
     work = {

@@ -1,5 +1,8 @@
 """Tests of chip_map: a chip is its key, whatever the mode, block and n."""
 
+import os
+import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -199,3 +202,28 @@ def test_a_bad_block_is_refused(key, block):
 def test_a_wafer_has_chips(key, n):
     with pytest.raises(checks.UsageError, match=f"number of chips is {n}"):
         chip_keys(key, n)
+
+
+SPREAD = """
+import os
+import jax
+from jaxedge.run import spread_over_cores
+if {late}: jax.numpy.zeros(1)
+spread_over_cores()
+print(len(jax.devices()), len(os.sched_getaffinity(0)))
+"""
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("asked", [None, 3])
+def test_every_core_is_a_device_unless_the_user_says_how_many(late, asked):
+    env = dict(os.environ, JAX_PLATFORMS="cpu")
+    env.pop("JAX_NUM_CPU_DEVICES", None)
+    if asked:
+        env["JAX_NUM_CPU_DEVICES"] = str(asked)
+    done = subprocess.run(
+        [sys.executable, "-c", SPREAD.format(late=late)],
+        env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    devices, cores = map(int, done.stdout.split())
+    assert devices == (asked or (1 if late else cores))
