@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import functools
 import importlib.metadata
 import json
 from pathlib import Path
@@ -227,13 +228,15 @@ def test(job: Job, variables: Any) -> dict[str, float]:
 def one_chip(job: Job, variables: Any) -> Any:
     """The parameters on the first chip of the study."""
     key = jax.random.split(stream(stream(job.key, "study"), "chips"), 1)[0]
-    return hardware.deploy(stream(key, "chip"), variables["params"], job.spec)
+    deploy = jax.jit(hardware.deploy)  # One program, not hundreds.
+    return deploy(stream(key, "chip"), variables["params"], job.spec)
 
 
 def ledger(job: Job, variables: Any) -> dict[str, Any]:
     """The energy of one example, layer by layer, beside a digital device."""
     example = job.splits["test"].x[:1]
-    _, changed = job.recipe.forward(variables, example, mutable=["counts"])
+    forward = functools.partial(job.recipe.forward, mutable=["counts"])
+    _, changed = jax.jit(forward)(variables, example)
     leaves, _ = jax.tree_util.tree_flatten_with_path(
         variables["params"], is_leaf=hardware.is_weight
     )
