@@ -80,6 +80,11 @@ def get_config(variant: str = "digits") -> ConfigDict:
                 "hrs_std": placeholder(float),
                 "family": placeholder(str),
                 "formed": placeholder(float),
+                "g_min": placeholder(float),
+                "g_max": placeholder(float),
+                "write_error": placeholder(float),
+                "flicker": placeholder(float),
+                "drift": placeholder(float),
             },
             "seconds": 0.0,
             "rows": 512,
@@ -88,6 +93,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "bit_serial": False,
             "adc_bits": placeholder(int),
             "adc_range": 1.0,
+            "compensate": False,
             "read": "vector",
         }
     )

@@ -5,6 +5,7 @@ network, and puts the masked one on a thousand chips.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import datetime
 import json
 import os
@@ -106,8 +107,8 @@ def one(
     seconds = time.monotonic() - start
     # A call that only restores does not hide what training took.
     record = folder / "seconds.json"
-    if record.exists():
-        seconds = max(seconds, json.loads(record.read_text())["train"])
+    with contextlib.suppress(Exception):  # None, or damaged: written anew.
+        seconds = max(seconds, float(json.loads(record.read_text())["train"]))
     workdir.write_json(record, {"train": round(seconds, 1)})
     metrics = job.test(resolved, resolved.recipe.finish(state))
     return {

@@ -9,6 +9,7 @@ from jaxedge.hardware import devices as devices
 from jaxedge.hardware import energy as energy
 from jaxedge.hardware.crossbar import Crossbar as Crossbar
 from jaxedge.hardware.masked import MaskedRandom as MaskedRandom
+from jaxedge.hardware.weights import Plan as Plan
 from jaxedge.hardware.weights import Weight as Weight
 from jaxedge.hardware.weights import conv as conv
 from jaxedge.hardware.weights import deploy as deploy
@@ -20,6 +21,7 @@ from jaxedge.hardware.weights import program as program
 __all__ = [
     "Crossbar",
     "MaskedRandom",
+    "Plan",
     "Weight",
     "conv",
     "converters",

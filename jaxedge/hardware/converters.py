@@ -15,6 +15,12 @@ def straight_through(x: jax.Array, value: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(value) + (x - jax.lax.stop_gradient(x))
 
 
+def within(x: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
+    """Clips; the slope is 1 up to and on the bounds, where clip has a half."""
+    outside = (x < low) | (x > high)
+    return jnp.where(outside, jnp.clip(x, low, high), x)
+
+
 def uniform(x: jax.Array, lo: ArrayLike, hi: ArrayLike, bits: int) -> jax.Array:
     """Rounds to 2^bits levels between `lo` and `hi` and clips outside.
 
@@ -37,7 +43,7 @@ def uniform(x: jax.Array, lo: ArrayLike, hi: ArrayLike, bits: int) -> jax.Array:
     safe = jnp.where(step > 0, step, 1)
     code = jnp.clip(jnp.round((x - lo) / safe), 0, levels)
     value = (lo + code * step).astype(x.dtype)
-    return straight_through(jnp.clip(x, lo, hi), value)
+    return straight_through(within(x, lo, hi), value)
 
 
 def signed(x: jax.Array, limit: ArrayLike, bits: int) -> jax.Array:
@@ -63,7 +69,7 @@ def signed(x: jax.Array, limit: ArrayLike, bits: int) -> jax.Array:
     step = limit / largest
     safe = jnp.where(step > 0, step, 1)
     code = jnp.clip(jnp.round(x / safe), -largest, largest)
-    return straight_through(jnp.clip(x, -limit, limit), code * step)
+    return straight_through(within(x, -limit, limit), code * step)
 
 
 def affine(x: jax.Array, bits: int) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -38,6 +38,9 @@ class Spec:
         adc_bits: resolution of the ADC of a column pair, at least 2: its codes
             are signed, with one at zero (see `converters.signed`); None is
             exact.
+        compensate: whether one digital factor an array undoes its mean drift,
+            the mean of |G+ - G-| at 0 s over that at `seconds` (the global
+            compensation of Joshi et al. 2020, as in aihwkit).
         read: "vector" draws the noise of every cell anew for each vector, in
             its exact output-referred form; "batch" draws every cell once a
             call (device_physics D.3).
@@ -51,6 +54,7 @@ class Spec:
     input_bits: int | None = static(default=None)
     bit_serial: bool = static(default=False)
     adc_bits: int | None = static(default=None)
+    compensate: bool = static(default=False)
     read: str = static(default="vector")
 
     def check(self) -> None:
@@ -90,9 +94,12 @@ class Spec:
         if isinstance(w, MaskedRandom):
             weights, mask = w.weights, w.mask
             w.check()
+            checks.finite("the mask", mask)
         weights = jnp.asarray(weights)
         checks.finite("the weight to program", weights)
-        matrix = weights.reshape(-1, weights.shape[-1])
+        # Weight per siemens overflows float16 and is coarse in bfloat16.
+        wide = jnp.promote_types(weights.dtype, jnp.float32)
+        matrix = weights.reshape(-1, weights.shape[-1]).astype(wide)
         # The mapping is a decision of the programmer, not a gradient path.
         scale = jax.lax.stop_gradient(self.device.weight_scale(matrix))
 
@@ -143,6 +150,18 @@ class Crossbar(Weight):
         """Mean conductances G+ and G- at the time of reading, S, [2, I, O]."""
         return self.spec.device.conductance(self.cells, self.spec.seconds)
 
+    def compensation(self) -> ArrayLike:
+        """Factor that undoes the mean drift of the array, []; 1 if not used."""
+        if not self.spec.compensate:
+            return 1.0
+
+        def size(seconds: ArrayLike) -> jax.Array:
+            g = self.spec.device.conductance(self.cells, seconds)
+            return jnp.mean(jnp.abs(g[0] - g[1]))
+
+        now = size(self.spec.seconds)
+        return jnp.where(now > 0, size(0.0) / jnp.where(now > 0, now, 1), 1)
+
     def variance(self) -> jax.Array:
         """Variance of one read of G+ - G-, S^2, [I, O]."""
         std = self.spec.device.read_std(self.cells, self.spec.seconds)
@@ -156,9 +175,10 @@ class Crossbar(Weight):
         # bits are beyond bfloat16.
         if self.by_vector or x.dtype == jnp.float16:
             x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        scale = self.scale * self.compensation()
         if not self.by_vector:
-            return self.scale * _noisy_product(x, array, product, key)
-        return self.scale * self._convert(x, array, key)
+            return scale * _noisy_product(x, array, product, key)
+        return scale * self._convert(x, array, key)
 
     def _array(self, key: jax.Array | None) -> "_Array":
         """What a call with this read key sees."""

@@ -36,7 +36,6 @@ class MaskedRandom(Weight):
                 f"a mask of shape {jnp.shape(self.mask)} does not fit weights"
                 f" of shape {jnp.shape(self.weights)}; they must be equal."
             )
-        checks.finite("the mask", self.mask)
 
     def multiply(
         self, x: jax.Array, product: Product, key: jax.Array | None

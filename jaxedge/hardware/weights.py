@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.core.keys import check_key, stream
-from jaxedge.core.trees import map_named
+from jaxedge.core.trees import map_named, pytree, static
 
 # A product that is linear in both arguments: (x, matrix [I, O]) -> y.
 Product = Callable[[jax.Array, jax.Array], jax.Array]
@@ -214,8 +214,45 @@ def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
     return spec.program(key, w)
 
 
+@pytree
+class Plan:
+    """Patterns and the hardware of the leaves that they match, in order.
+
+    What `deploy` makes of a mapping. Pass it where a plan is an argument of a
+    compiled function: there JAX sorts the keys of a dict.
+
+    Attributes:
+        specs: one for each pattern; None keeps a leaf as it is.
+        patterns: regular expressions, searched in the path.
+    """
+
+    specs: tuple[Any, ...]
+    patterns: tuple[str, ...] = static()
+
+    @classmethod
+    def of(cls, plan: "Spec | Mapping[str, Spec | None] | Plan") -> "Plan":
+        """A plan of one spec for everything, of a mapping, or of a plan.
+
+        Raises:
+            UsageError: for a pattern that is no regular expression.
+        """
+        if isinstance(plan, Plan):
+            return plan
+        if not isinstance(plan, Mapping):
+            return cls((plan,), ("",))
+        for pattern in plan:
+            try:
+                re.compile(pattern)
+            except (re.error, TypeError) as error:
+                raise checks.UsageError(
+                    f"the plan's pattern {pattern!r} is no regular expression:"
+                    f" {error}."
+                ) from None
+        return cls(tuple(plan.values()), tuple(plan))
+
+
 def deploy(
-    key: jax.Array, params: Any, plan: Spec | Mapping[str, Spec | None]
+    key: jax.Array, params: Any, plan: Spec | Mapping[str, Spec | None] | Plan
 ) -> Any:
     """Makes one chip of a network: programs the leaves that the plan names.
 
@@ -228,7 +265,8 @@ def deploy(
         plan: one spec for every matrix and kernel (arrays of rank 2 or 4 and
             leaves), or a mapping from regular expressions, searched in the
             path (such as "Dense_0/kernel"), to specs; the first match counts,
-            None keeps a leaf ideal, and unmatched leaves stay as they are.
+            None keeps a leaf ideal, and unmatched leaves stay as they are. As
+            an argument of a compiled function make it a `Plan`.
 
     Returns:
         `params` with hardware leaves in place of the chosen ones.
@@ -238,7 +276,8 @@ def deploy(
             is hidden by earlier ones, or that is no regular expression.
     """
     check_key(key)
-    rules = _rules(plan)
+    plan = Plan.of(plan)
+    rules = dict(zip(plan.patterns, plan.specs, strict=True))
     seen: list[str] = []
     used: set[str] = set()
     shadowed: dict[str, str] = {}
@@ -263,7 +302,9 @@ def deploy(
             raise checks.UsageError(
                 f"the plan's pattern {pattern!r} is never used: each weight"
                 f" that it matches is taken by an earlier one, such as"
-                f" {shadowed[pattern]!r}; put the narrower pattern first."
+                f" {shadowed[pattern]!r}; put the narrower pattern first, and"
+                " pass a hardware.Plan to a compiled function, where JAX sorts"
+                " the keys of a dict."
             )
         if pattern not in used:
             raise checks.UsageError(
@@ -273,25 +314,13 @@ def deploy(
     return deployed
 
 
-def _rules(plan: Spec | Mapping[str, Spec | None]) -> Mapping[str, Any]:
-    """The plan as a mapping from patterns that compile."""
-    if not isinstance(plan, Mapping):
-        return {"": plan}
-    for pattern in plan:
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError) as error:
-            raise checks.UsageError(
-                f"the plan's pattern {pattern!r} is no regular expression:"
-                f" {error}."
-            ) from None
-    return plan
-
-
 def _strides(strides: int | Sequence[int]) -> tuple[int, int]:
     """Strides of H and W."""
-    pair = np.broadcast_to(strides, 2) if np.ndim(strides) == 0 else strides
-    pair = np.asarray(pair)
+    try:
+        pair = np.asarray(strides)
+    except ValueError:  # ragged
+        pair = np.zeros(0)
+    pair = np.broadcast_to(pair, 2) if pair.ndim == 0 else pair
     if pair.shape != (2,) or pair.dtype.kind not in "iu" or (pair < 1).any():
         raise checks.UsageError(
             f"strides are {strides!r}, but must be one whole number of at"
@@ -305,19 +334,21 @@ def _check_window(
 ) -> None:
     """Raises unless the padded image holds the window at least once."""
     if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise checks.unknown("padding", padding, ("SAME", "VALID"))
-        pads = [(0, 0), (0, 0)]
-        if padding == "SAME":
+        known = ("SAME", "SAME_LOWER", "VALID")
+        checks.choice("padding", padding, known)
+        if padding != "VALID":
             return
-    else:
-        pads = padding
-    if np.shape(pads) != (2, 2):
+        padding = ((0, 0), (0, 0))
+    try:
+        pads = np.asarray(padding)
+    except ValueError:  # ragged
+        pads = np.zeros(0)
+    if pads.shape != (2, 2):
         raise checks.UsageError(
             f"padding is {padding!r}, but must be 'SAME', 'VALID' or"
             " ((top, bottom), (left, right))."
         )
-    padded = [n + sum(p) for n, p in zip(image, pads, strict=True)]
+    padded = [int(n + p.sum()) for n, p in zip(image, pads, strict=True)]
     if any(n < k for n, k in zip(padded, window, strict=True)):
         raise checks.UsageError(
             f"a window of {tuple(window)} does not fit in images of"

@@ -116,6 +116,7 @@ class Hardware(NamedTuple):
         bit_serial: whether inputs enter one bit plane at a time.
         adc_bits: resolution of the ADC, None for an exact one.
         adc_range: share of the full scale that the ADC covers.
+        compensate: whether a digital factor undoes each array's mean drift.
         read: "vector" or "batch", see `crossbar.Spec`.
     """
 
@@ -128,6 +129,7 @@ class Hardware(NamedTuple):
     bit_serial: bool
     adc_bits: int | None
     adc_range: float
+    compensate: bool
     read: str
 
     def check(self) -> None:

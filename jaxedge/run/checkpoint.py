@@ -30,9 +30,11 @@ class Checkpoints:
     Args:
         folder: created if missing.
         metric: name of the metric whose largest value is best.
+        clean: removes what a killed process left half-written; for the one
+            process that writes here.
     """
 
-    def __init__(self, folder: str | Path, metric: str):
+    def __init__(self, folder: str | Path, metric: str, clean: bool = False):
         policy = ocp.checkpoint_managers
 
         def value(metrics: Mapping[str, float] | None) -> float:
@@ -54,8 +56,7 @@ class Checkpoints:
                 # Without a best_fn orbax does not put metrics on disk.
                 best_fn=value,
                 create=True,
-                # What a killed process left half-written.
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=clean,
             ),
         )
 
@@ -72,7 +73,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         host = jax.device_get(_plain(tree))
-        value = float((metrics or {}).get(self._metric, -np.inf))
+        value = float(metrics[self._metric]) if metrics else -np.inf
         self._manager.save(
             step,
             args=ocp.args.Composite(

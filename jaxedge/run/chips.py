@@ -24,10 +24,14 @@ def spread_over_cores() -> None:
     """Makes each CPU core a device of JAX, so that chips run side by side.
 
     Two chips on two cores beat one chip whose every operation is cut in two
-    (by 1.6, `scripts/bench/chips.py`). Call it before JAX computes anything;
-    later, or where the user has set JAX_NUM_CPU_DEVICES, it does nothing.
+    (by 1.6, `scripts/bench/chips.py`); each core then holds the arguments of a
+    study once. Call it before JAX computes anything; later, or where the user
+    has set a number of devices (JAX_NUM_CPU_DEVICES, XLA_FLAGS), it does
+    nothing.
     """
-    if jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
+    asked = jax.config.jax_num_cpu_devices > 0  # type: ignore[attr-defined]
+    flag = "xla_force_host_platform_device_count"
+    if asked or flag in os.environ.get("XLA_FLAGS", ""):
         return
     try:
         cores = len(os.sched_getaffinity(0))
@@ -85,11 +89,20 @@ def chip_map(
         block = None
     else:
         block = min(block or _block(f, keys[0], tuple(args)), share)
-    mesh = jax.make_mesh((len(jax.devices()),), ("chip",), (AxisType.Auto,))
+    mesh = _mesh()
     padded = _pad(keys, share * mesh.size)
     padded = jax.device_put(padded, NamedSharding(mesh, PartitionSpec("chip")))
     out = _map(padded, tuple(args), f=f, block=block, mesh=mesh)
     return jax.tree.map(lambda y: y[: keys.size], out)
+
+
+def replicate(args: Any) -> Any:
+    """Arguments on every device, so that `chip_map` does not copy them anew."""
+    return jax.device_put(args, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def _mesh() -> Mesh:
+    return jax.make_mesh((len(jax.devices()),), ("chip",), (AxisType.Auto,))
 
 
 @functools.partial(jax.jit, static_argnames=("f", "block", "mesh"))
@@ -130,5 +143,7 @@ def _block(f, key, args) -> int:
         for a in leaves
     )
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    budget = (limit or _HOST_BYTES) * _MEMORY_SHARE
+    # The devices of a host share its memory.
+    budget = limit or _HOST_BYTES / len(jax.devices())
+    budget *= _MEMORY_SHARE
     return max(int(budget // _bytes_per_chip(f, (tree, shapes))), 1)

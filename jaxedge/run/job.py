@@ -122,8 +122,7 @@ def _check_finished(job: Job, folder: Path) -> None:
     checkpoints = Checkpoints(folder / "checkpoints", loop.SELECT)
     done = checkpoints.newest_step() or 0
     checkpoints.close()
-    given = job.given.train
-    total = given.epochs * (len(job.splits["train"].y) // given.batch)
+    total = _total(job)
     if done < total:
         raise checks.UsageError(
             f"the run in {folder} is at step {done} of {total}; finish it with"
@@ -131,9 +130,17 @@ def _check_finished(job: Job, folder: Path) -> None:
         )
 
 
+def _total(job: Job) -> int:
+    """Steps of the whole training."""
+    given = job.given.train
+    return given.epochs * (len(job.splits["train"].y) // given.batch)
+
+
 def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     seconds: dict[str, float] = {}
     before = _seconds_before(folder)
+    steps = (folder / "checkpoints").glob(str(_total(job)))
+    done = {"train"} if any(steps) else set()
     with _timing(seconds, "train"):
         state = train(job, folder, stop)
     variables = jax.jit(job.recipe.finish)(state)
@@ -151,6 +158,10 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             folder / "study.npz",
             stop,
         )
+    if not result.computed:
+        done.add("chips")
+    # A stage that only restores does not hide what it took.
+    seconds |= {stage: before[stage] for stage in done & before.keys()}
     with _timing(seconds, "energy"):
         chip = one_chip(job, variables)
         priced = ledger(job, {**variables, "params": chip})
@@ -169,23 +180,21 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
         "metrics": {**tested, **counts},
         "chips": study.summary(result, job.chips.threshold),
         "energy": priced,
-        "seconds": before,
+        "seconds": seconds,
         "versions": {
             name: importlib.metadata.version(name) for name in _PACKAGES
         },
     }
-    _keep_longest(before, seconds)
     workdir.write_json(folder / "summary.json", _json(content))
     with _timing(seconds, "report"):
         page = report.write(folder)
-    _keep_longest(before, seconds)
     workdir.write_json(folder / "summary.json", _json(content))
     return page
 
 
 def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
     """Trains, or restores what was trained; returns the best state."""
-    checkpoints = Checkpoints(folder / "checkpoints", loop.SELECT)
+    checkpoints = Checkpoints(folder / "checkpoints", loop.SELECT, clean=True)
 
     def writers(step: int) -> metrics.Writer:
         return metrics.Several(
@@ -299,17 +308,10 @@ def _timing(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def _seconds_before(folder: Path) -> dict[str, float]:
     """Seconds by stage of an earlier call that came to its end, if any."""
     try:
-        return dict(
-            json.loads((folder / "summary.json").read_text())["seconds"]
-        )
+        rows = json.loads((folder / "summary.json").read_text())["seconds"]
+        return {str(stage): float(value) for stage, value in rows.items()}
     except Exception:  # noqa: BLE001 - none, or damaged: it is written anew
         return {}
-
-
-def _keep_longest(into: dict[str, float], seconds: dict[str, float]) -> None:
-    """A call that only restores does not hide what a stage took."""
-    for stage, value in seconds.items():
-        into[stage] = max(value, into.get(stage, 0.0))
 
 
 def _json(value: Any) -> Any:

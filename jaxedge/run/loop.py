@@ -67,7 +67,7 @@ class Preempted(Exception):
 
 
 class DivergedError(RuntimeError):
-    """The loss is no number any more."""
+    """The loss or the state is no number any more."""
 
 
 class Stop:
@@ -120,7 +120,8 @@ def train(
 
     Raises:
         Preempted: after saving, when `stop` was asked.
-        DivergedError: when a loss is NaN or infinite; names the step.
+        DivergedError: when a loss is NaN or infinite, or the state holds a
+            NaN; names the step.
     """
     source = splits["train"]
     per_epoch = len(source.y) // plan.batch
@@ -148,6 +149,8 @@ def train(
                     batches, step - epoch * per_epoch, None
                 ):
                     if stop is not None and stop.asked:
+                        # A state that is lost must not become the newest.
+                        _check_state(jax.device_get(broken(state)), step)
                         save(step, None)
                         raise Preempted(f"stopped at step {step}")
                     state, part = update(state, jax.device_put(batch))

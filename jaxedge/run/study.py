@@ -19,10 +19,12 @@ from jaxedge.core.keys import chip_keys, stream
 from jaxedge.hardware import crossbar
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run.checkpoint import digest
-from jaxedge.run.chips import MODES, chip_map
+from jaxedge.run.chips import MODES, chip_map, replicate
 from jaxedge.run.loop import Preempted, Stop
 
 _RATE = "rate/chips"  # Beside the chunks in the file of a study.
+# Raised whenever equal settings give other chips, so that none are mixed.
+_PHYSICS = 2
 
 
 class Chips(NamedTuple):
@@ -111,10 +113,12 @@ class Study(NamedTuple):
         arrays: "accuracy" [C]; for each sweep "<name>_levels" [L] and
             "<name>_accuracy" [L, sweep].
         chips_per_second: after compilation, as last measured.
+        computed: whether this call computed any chip.
     """
 
     arrays: dict[str, np.ndarray]
     chips_per_second: float
+    computed: bool = True
 
 
 class _Task(NamedTuple):
@@ -159,6 +163,7 @@ def run(
     partial = path.with_suffix(".partial.npz")
     done = _load(path, identity) or _load(partial, identity) or {}
     f = chip_accuracy(recipe)
+    variables, test = replicate((variables, test))
     total = sum(task.n for task in tasks)
     clock = _Clock()
     with Progress() as progress:
@@ -184,7 +189,7 @@ def run(
         done[_RATE] = np.array(clock.rate())
     _save(path, {**done, **arrays}, identity)
     partial.unlink(missing_ok=True)
-    return Study(arrays, float(done.get(_RATE, np.nan)))
+    return Study(arrays, float(done.get(_RATE, np.nan)), clock.ran)
 
 
 def summary(study: Study, threshold: float) -> dict[str, float | int]:
@@ -260,7 +265,7 @@ def _identity(variables, test, spec, chips: Chips, key) -> int:
     """Tells whether saved chips are those that would be computed now."""
     tree = (variables, test, spec, jax.random.key_data(key))
     same = chips._replace(mode="", block=None, threshold=0.0)
-    text = f"{jax.tree.structure(spec)}{same}"
+    text = f"{_PHYSICS}{jax.tree.structure(spec)}{same}"
     return zlib.crc32(text.encode(), digest(jax.device_get(tree)))
 
 

@@ -162,7 +162,8 @@ def test_levels_out_of_order(preset, overrides, words):
 def test_masks_that_do_not_fit(mask, words):
     leaf = hw.MaskedRandom(W, jnp.asarray(mask))
     refused(lambda: hw.program(KEY, leaf, IDEAL), *words)
-    refused(lambda: hw.dot(X, leaf), *words)
+    if mask.shape != W.shape:
+        refused(lambda: hw.dot(X, leaf), *words)
 
 
 @pytest.mark.parametrize("strides", [0, -1, 1.5, (1, 1, 1), (1, 0), "2"])

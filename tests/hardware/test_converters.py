@@ -66,7 +66,7 @@ def test_a_range_of_nothing_has_one_level():
 def test_the_gradient_passes_inside_the_range_alone():
     slope = jax.vmap(jax.grad(lambda x: converters.uniform(x, -1.0, 1.0, 2)))
     np.testing.assert_array_equal(
-        slope(jnp.array([-3.0, -0.9, 0.1, 0.9, 3.0])), [0, 1, 1, 1, 0]
+        slope(jnp.array([-3.0, -1.0, 0.1, 1.0, 3.0])), [0, 1, 1, 1, 0]
     )
 
 
@@ -91,6 +91,9 @@ def test_the_signed_converter_has_a_slope_inside_and_a_zero():
 
     slope = jax.vmap(jax.grad(convert))(jnp.array([-3.0, -0.9, 0, 0.9, 3.0]))
     np.testing.assert_array_equal(slope, [0, 1, 1, 1, 0])
+    # Full scale itself is inside.
+    slope = jax.vmap(jax.grad(convert))(jnp.array([-1.0, 1.0]))
+    np.testing.assert_array_equal(slope, 1)
     x = jnp.array([-1.0, 0, 2.0])
     np.testing.assert_array_equal(converters.signed(x, 0.0, 4), 0)
     assert convert(jnp.float32(0)) == 0

@@ -69,7 +69,8 @@ def test_an_ideal_crossbar_is_a_matrix_product(key, read, g_min):
     assert_close(dot(x, leaf), x64 @ w64, 2e-6)
 
 
-def test_an_ideal_crossbar_has_the_gradients_of_the_product(key):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_an_ideal_crossbar_has_the_gradients_of_the_product(key, dtype):
     @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1))
     def slopes(x, w):
@@ -77,11 +78,13 @@ def test_an_ideal_crossbar_has_the_gradients_of_the_product(key):
 
     x, w = operands()
     w = w.at[3].set(0)  # where both cells of a pair are at their minimum
+    w = w.astype(dtype)
     upstream = jax.random.normal(key, (33, OUTPUTS))
     slope_x, slope_w = slopes(x, w)
     x64, w64, upstream64 = double(x, w, upstream)
     assert_close(slope_x, upstream64 @ w64.T, 2e-6)
-    assert_close(slope_w, x64.T @ upstream64)
+    limit = 1e-5 if dtype == jnp.float32 else float(jnp.finfo(dtype).eps)
+    assert_close(double(slope_w)[0], x64.T @ upstream64, limit)
 
 
 def test_tiles_have_no_effect_without_an_adc():
@@ -189,6 +192,7 @@ def test_bits_alone_are_no_bias(key):
     w = jax.random.normal(key, (128, 64))
     leaf = hw.program(key, w, spec)
     x = jax.random.uniform(stream(key, "x"), (200, 128))
+    x = x * (x > 0.97)  # most rows, and with them most tiles, are dark
     error = np.asarray(dot(x, leaf) - dot(x, read_by(leaf, adc_bits=None)))
     # Outputs of one column share their weights: 64 independent means.
     means = error.mean(0)

@@ -110,6 +110,15 @@ def test_the_first_pattern_that_a_path_holds_counts(key):
     assert_same_chip(mixed["Dense_0"], chip()["Dense_0"])
 
 
+def test_a_plan_keeps_its_order_in_a_compiled_function(key):
+    tree = {"a": {"b": jnp.ones((2, 2)), "c": jnp.ones((2, 2))}}
+    plan = {"b": None, "a": SPEC}  # jit would sort the keys
+    compiled = jax.jit(hw.deploy)(key, tree, hw.Plan.of(plan))
+    for chip in (hw.deploy(key, tree, plan), compiled):
+        assert not hw.is_weight(chip["a"]["b"])
+        assert hw.is_weight(chip["a"]["c"])
+
+
 def test_a_pattern_may_match_in_the_middle_of_a_path(key):
     tree = {"block": {"a1": {"w": jnp.ones((2, 2))}, "b": jnp.ones((2, 2))}}
     block = hw.deploy(key, tree, {r"/a\d/": SPEC})["block"]

@@ -22,11 +22,19 @@ CASES = {
     "rram_40nm_set_reset, lognormal": NOISY | {"family": "lognormal"},
     "rram_40nm_measured_50x50": {},
     "rram_40nm_measured_50x8": {},
+    "pcm_nandakumar2019": {},
+    "pcm_joshi2020": {},
+    "rram_wan2022": {},
+    "rram_cmo_hfox_falcone": {},
+    "sonos": {},
 }
 TARGET = np.float32(MICRO) * np.linspace(0, 40, 24, dtype=np.float32)
 
+SECONDS = 100.0
 PLAIN, CHIPS = 0, 8
 AGAIN, REREAD, SCALED, SILENT = range(CHIPS, CHIPS + 4)
+
+MULTILEVEL = ("pcm", "rram_wan", "rram_cmo", "sonos")
 
 every = pytest.mark.parametrize("name", CASES)
 
@@ -35,10 +43,19 @@ def get(name):
     return devices.get(name.split(",")[0], **CASES[name])
 
 
+def target_of(name):
+    """Targets in and out of the range; written levels are checked to fit."""
+    if not name.startswith(MULTILEVEL):
+        return TARGET
+    share = np.linspace(0, 0.89, TARGET.size)
+    return (share * get(name).g_max).astype(np.float32)
+
+
 def read(device, chip_key, read_key, target):
-    """Conductances: as programmed, and as one read sees them."""
+    """Conductances some time later: in the mean, and as one read sees them."""
     cells = device.program(chip_key, target)
-    return device.conductance(cells), device.read(read_key, cells)
+    g = device.conductance(cells, SECONDS)
+    return g, device.read(read_key, cells, SECONDS)
 
 
 def total(device, chip_key, read_key, target):
@@ -57,13 +74,16 @@ def arguments(name):
     chips, reads = core.chip_keys(key, CHIPS), core.chip_keys(key, 20)[-2:]
     rows = [device] * SCALED
     rows.append(jax.tree.map(lambda number: 0.9 * number, device))
-    rows.append(dataclasses.replace(device, read_noise=0.0))
+    silent = {"read_noise": 0.0} | (
+        {"flicker": 0.0} if hasattr(device, "flicker") else {}
+    )
+    rows.append(dataclasses.replace(device, **silent))
     row = np.arange(len(rows))
     return (
         jax.tree.map(lambda *numbers: jnp.array(numbers), *rows),
         chips[np.where(row < CHIPS, row, 0)],
         reads[np.where(row == REREAD, 1, 0)],
-        jnp.broadcast_to(TARGET, (len(rows), *TARGET.shape)),
+        jnp.broadcast_to(target_of(name), (len(rows), *TARGET.shape)),
     )
 
 
@@ -84,7 +104,7 @@ def test_jit_and_vmap_are_an_eager_loop(name):
         args = jax.tree.map(lambda a, row=row: a[row], arguments(name))
         for a, b in zip(read(*args), compiled, strict=True):
             assert a.shape == TARGET.shape and a.dtype == jnp.float32
-            assert (a >= 0).all() and (a < 70 * MICRO).all()
+            assert (a >= 0).all() and (a < 100 * MICRO).all()
             assert a.max() > MICRO
             np.testing.assert_allclose(a, b[row], rtol=2e-5, atol=1e-11)
 
@@ -106,7 +126,9 @@ def test_keys_and_numbers_alone_decide(name):
 @every
 def test_more_chips_change_no_chip(name, key):
     program = jax.jit(jax.vmap(get(name).program, (0, None)))
-    four, eight = (program(core.chip_keys(key, n), TARGET) for n in (4, 8))
+    four, eight = (
+        program(core.chip_keys(key, n), target_of(name)) for n in (4, 8)
+    )
     for a, b in zip(*map(jax.tree.leaves, (four, eight)), strict=True):
         assert b.shape == (8, *TARGET.shape)
         np.testing.assert_array_equal(a, b[:4])
@@ -128,10 +150,13 @@ def test_new_numbers_compile_nothing(name, compilations):
 def test_gradients_are_finite(name):
     (device, target), _ = evaluated(name)
     fields = {f.name for f in dataclasses.fields(device)}
-    for field in fields - {"family"}:
+    for field in fields - {"family", "error", "reference", "stretched"}:
         assert np.isfinite(getattr(device, field)).all(), field
     assert np.isfinite(target).all()
-    assert (device.read_noise[:CHIPS] != 0).all()
+    # A noise of zero that adds in quadrature has no slope.
+    noise = "flicker" if "flicker" in fields else "read_noise"
+    noise = "read_noise" if name == "rram_wan2022" else noise
+    assert (getattr(device, noise)[:CHIPS] != 0).all()
     # Of a target only the shape counts where forming decides.
     assert (target[PLAIN] != 0).any() == ("formed" not in fields)
 
@@ -160,7 +185,7 @@ def test_cells_have_the_targets_shape_in_float32(name, key, shape, dtype):
 @every
 def test_reset_is_linear_between_two_states(name, key):
     device = get(name)
-    cells = device.program(key, TARGET)
+    cells = device.program(key, target_of(name))
 
     def reset(keep):
         switched = device.reset(cells, jnp.full(TARGET.shape, keep))

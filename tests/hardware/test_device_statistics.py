@@ -198,7 +198,10 @@ def test_the_forming_law_meets_the_measured_cells():
 @pytest.mark.parametrize("std", [0.0, 1e-12, 1e-6])
 @pytest.mark.parametrize("family", ["normal", "lognormal"])
 def test_a_spread_has_a_slope_down_to_none(key, family, std):
-    """A level's slope to its spread is its standard normal number."""
+    """A level's slope to its spread is its standard normal number.
+
+    (Where no level has any spread, no number is drawn, and the slope is 0.)
+    """
 
     def level(std, hrs_std=1e-7):
         device = devices.get(

@@ -41,6 +41,7 @@ BASE = {
         "bit_serial": False,
         "adc_bits": None,
         "adc_range": 1.0,
+        "compensate": False,
         "read": "vector",
     },
 }

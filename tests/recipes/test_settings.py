@@ -132,6 +132,7 @@ def test_the_plan_of_a_config(config):
         "bit_serial": True,
         "adc_bits": 8,
         "adc_range": 0.5,
+        "compensate": True,
         "read": "batch",
     }
     plan = settings.make_plan(settings.unpack(settings.Hardware, given, "h"))

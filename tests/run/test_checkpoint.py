@@ -322,3 +322,14 @@ def test_the_digest_tells_trees_apart():
     )
     found = {checkpoint.digest(tree) for tree in [base, *others]}
     assert len(found) == 1 + len(others)
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_half_written_checkpoints_go_when_asked(folder, clean):
+    half = folder / "9.orbax-checkpoint-tmp-1"
+    half.mkdir()
+    (half / "part").write_text("x")
+    checkpoints = Checkpoints(folder, "accuracy", clean=clean)
+    checkpoints.save(99, {"w": np.ones(3)}, {"accuracy": 0.0})
+    checkpoints.close()
+    assert half.exists() != clean

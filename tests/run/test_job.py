@@ -1,5 +1,6 @@
 """Tests of a whole run: what it leaves, and that its figures agree."""
 
+import functools
 import json
 import shutil
 
@@ -165,7 +166,9 @@ def test_the_pictured_chip_is_the_first_of_the_study(resolve, small):
     expected = hardware.deploy(
         stream(keys[0], "chip"), variables["params"], resolved.spec
     )
-    jax.tree.map(np.testing.assert_array_equal, chip, expected)
+    # The design's own numbers are float64 outside of a compiled function.
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+    jax.tree.map(same, chip, expected)
 
 
 # Again.

@@ -424,6 +424,18 @@ def test_a_state_that_is_no_number_ends_the_run(run):
     assert run.steps() == [PER_EPOCH]
 
 
+def test_a_stop_does_not_save_a_state_that_is_no_number(run, stop_at):
+    def update(state, batch):
+        state, sums = RECIPE.update(state, batch)
+        bad = jnp.where(state.step > PER_EPOCH + 1, jnp.nan, 0.0)
+        return state._replace(reviews=state.reviews + bad), sums
+
+    run.recipe = RECIPE._replace(update=update)
+    with pytest.raises(loop.DivergedError, match="first in reviews"):
+        run.train(stop_at(PER_EPOCH + 3))
+    assert run.steps() == [PER_EPOCH]
+
+
 def test_a_selection_metric_that_is_no_number_is_passed_over(run):
     recipe = make_recipe((0.2, jnp.nan, 0.6, 0.4))
     run.recipe = recipe._replace(review=lambda state, metrics: state)

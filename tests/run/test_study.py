@@ -324,6 +324,15 @@ def other_device(**fields):
     return dataclasses.replace(SPEC, device=device)
 
 
+def test_chips_of_another_physics_are_computed_anew(
+    path, whole, computed, monkeypatch
+):
+    path.write_bytes(whole[1].read_bytes())
+    monkeypatch.setattr(study, "_PHYSICS", 1)
+    Given().run(path)
+    assert len(computed) == CHUNKS
+
+
 CHANGES = {
     "network": Given(variables=other_kernel()),
     "noise": Given(spec=other_device(read_noise=0.3)),

@@ -1,15 +1,10 @@
-"""Conductance models of memory cells, and presets that name their source.
+"""Cells of two levels: random as formed, or set and reset.
 
-A device is a frozen pytree of numbers with pure methods, so its spread, noise
-or fault rate can be swept with `vmap` and differentiated. Conductances are in
-siemens, times in seconds since programming. Three kinds of randomness stay
-apart: the chip key is spent by `program`, the read key by `read`.
+The 40 nm macro of arXiv:2311.07164 and arXiv:2312.09262 (device_physics D.1).
 """
 
 from collections.abc import Callable
-import dataclasses
-import functools
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,110 +15,8 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
 from jaxedge.hardware.converters import straight_through
+from jaxedge.hardware.devices.base import MICRO, Device, physical
 from jaxedge.hardware.sampling import draw_if, normal, open_uniform
-
-MICRO = 1e-6
-C = TypeVar("C")
-
-
-class Device(Generic[C]):
-    """What every memory cell can do; `C` is its state after programming.
-
-    Subclasses are pytrees with the fields `g_min`, `g_max` (the range that
-    weights are mapped to, S) and `read_noise` (std of one read relative to
-    the conductance).
-    """
-
-    g_min: Any
-    g_max: Any
-    read_noise: Any
-
-    def program(self, key: jax.Array, target_S: jax.Array) -> C:
-        """Writes `target_S` (any shape, S) onto new cells; consumes `key`.
-
-        Cells are drawn in float32 or wider, whatever the target's type.
-        """
-        raise NotImplementedError
-
-    def reset(self, cells: C, keep: jax.Array) -> C:
-        """Switches cells off where `keep` is 0; linear in `keep`."""
-        raise NotImplementedError
-
-    def conductance(self, cells: C, seconds: ArrayLike = 0.0) -> jax.Array:
-        """Mean conductance (S) that a read sees after `seconds`."""
-        raise NotImplementedError
-
-    def read_std(self, cells: C, seconds: ArrayLike = 0.0) -> jax.Array:
-        """Standard deviation (S) of one read, shape of the cells."""
-        return self.read_noise * self.conductance(cells, seconds)
-
-    def read(
-        self, key: jax.Array, cells: C, seconds: ArrayLike = 0.0
-    ) -> jax.Array:
-        """One noisy read of every cell (S); consumes `key`."""
-        g = self.conductance(cells, seconds)
-        noise = jax.random.normal(key, g.shape, g.dtype)
-        return g + self.read_std(cells, seconds) * noise
-
-    def weight_scale(self, weights: jax.Array) -> jax.Array:
-        """Weight per siemens of a pair: the largest weight fills the range."""
-        largest = jnp.max(jnp.abs(weights))
-        span = self.g_max - self.g_min
-        return jnp.where(largest > 0, largest, 1.0) / span
-
-    def check(self) -> None:
-        """Raises UsageError for a parameter out of its physical range."""
-        checks.in_range("read_noise", self.read_noise, 0)
-
-
-class Level(NamedTuple):
-    """Cells that hold any conductance: `g` (S)."""
-
-    g: jax.Array
-
-
-@pytree
-class Programmed(Device[Level]):
-    """A cell written to a target with Gaussian error (generic model).
-
-    G = clip(target, g_min, g_max) + program_noise * g_max * eps, not below 0.
-
-    Attributes:
-        g_min: smallest target conductance, S.
-        g_max: largest target conductance, S.
-        program_noise: std of the programmed value relative to `g_max`.
-        read_noise: std of one read relative to the conductance.
-    """
-
-    g_min: ArrayLike = 0.0
-    g_max: ArrayLike = 25 * MICRO
-    program_noise: ArrayLike = 0.0
-    read_noise: ArrayLike = 0.0
-
-    def program(self, key: jax.Array, target_S: jax.Array) -> Level:
-        checks.finite("target_S", target_S)
-        target_S = _within(_physical(target_S), self.g_min, self.g_max)
-        std = jnp.multiply(self.program_noise, self.g_max)
-        eps = draw_if(
-            std > 0, jax.random.normal, key, target_S.shape, target_S.dtype
-        )
-        g = target_S + std * eps
-        # Not maximum, whose slope at 0 is a half.
-        return Level(jnp.where(g < 0, 0, g))
-
-    def reset(self, cells: Level, keep: jax.Array) -> Level:
-        return Level(keep * cells.g + (1 - keep) * self.g_min)
-
-    def conductance(self, cells: Level, seconds: ArrayLike = 0.0) -> jax.Array:
-        del seconds  # This model does not drift.
-        return cells.g
-
-    def check(self) -> None:
-        super().check()
-        checks.in_range("program_noise", self.program_noise, 0)
-        checks.in_range("g_min", self.g_min, 0)
-        checks.in_range("g_max", self.g_max, 0, open_low=True)
-        checks.ordered("g_min", self.g_min, "g_max", self.g_max)
 
 
 class Switched(NamedTuple):
@@ -182,7 +75,7 @@ class SwitchedRram(Device[Switched]):
 
     def program(self, key: jax.Array, target_S: jax.Array) -> Switched:
         checks.finite("target_S", target_S)
-        target_S = _physical(target_S)
+        target_S = physical(target_S)
         share = (target_S - self.g_min) / jnp.subtract(self.g_max, self.g_min)
         state = straight_through(share, jnp.where(share > 0.5, 1.0, 0.0))
         return self._settle(key, state.astype(target_S.dtype))
@@ -242,7 +135,7 @@ class RandomRram(SwitchedRram):
     pristine: ArrayLike = 0.1 * MICRO
 
     def program(self, key: jax.Array, target_S: jax.Array) -> Switched:
-        target_S = _physical(target_S)
+        target_S = physical(target_S)
         u = jax.random.uniform(
             stream(key, "forming"), target_S.shape, target_S.dtype
         )
@@ -316,18 +209,6 @@ def _nominal(
     )
 
 
-def _within(x: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
-    """Clips; the slope is 1 up to and on the bounds, where clip has a half."""
-    outside = (x < low) | (x > high)
-    return jnp.where(outside, jnp.clip(x, low, high), x)
-
-
-def _physical(target_S: ArrayLike) -> jax.Array:
-    """A target in at least float32: bfloat16 has 8 bits for a spread."""
-    target_S = jnp.asarray(target_S)
-    return target_S.astype(jnp.promote_types(target_S.dtype, jnp.float32))
-
-
 def _normal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
     """Normal truncated above 0, from a uniform on (-1, 1)."""
     spread = jnp.greater(std, 0)
@@ -353,56 +234,3 @@ _FAMILIES: dict[str, Callable[..., jax.Array]] = {
     "normal": _normal,
     "lognormal": _lognormal,
 }
-
-# Each preset's figures and their source; see docs/hardware.md.
-PRESETS: dict[str, Callable[..., Device[Any]]] = {
-    # Exact programming and reading: the reference of every comparison.
-    "ideal": Programmed,
-    # As-formed cells, N(34.05538, 5.32269) uS, as simulated by the DEPLM code
-    # (arXiv:2312.09262); the forming share is .5 at 3.43 V.
-    "rram_40nm_random": RandomRram,
-    # The same cells as complementary SET/RESET pairs (arXiv:2311.07164).
-    "rram_40nm_set_reset": SwitchedRram,
-    # Measured maps of Nat. Mach. Intell. 5, 104 (2023), Fig. 1 source data:
-    # hidden weights 50 x 50, 50.7 % unformed, lognormal.
-    "rram_40nm_measured_50x50": functools.partial(
-        RandomRram,
-        lrs_mean=12.346 * MICRO,
-        lrs_std=1.859 * MICRO,
-        formed=0.493,
-        family="lognormal",
-    ),
-    # Input weights 50 x 8 of the same source, 50.5 % unformed.
-    "rram_40nm_measured_50x8": functools.partial(
-        RandomRram,
-        lrs_mean=12.272 * MICRO,
-        lrs_std=1.743 * MICRO,
-        formed=0.495,
-        family="lognormal",
-    ),
-}
-
-
-def get(name: str, **overrides: Any) -> Device[Any]:
-    """The device preset `name` with some parameters replaced.
-
-    Args:
-        name: a key of `PRESETS`.
-        **overrides: fields of the device, conductances in S.
-
-    Returns:
-        A device.
-
-    Raises:
-        UsageError: for an unknown preset or field, or a value out of range.
-    """
-    if name not in PRESETS:
-        raise checks.unknown("device preset", name, PRESETS)
-    default = PRESETS[name]()
-    fields = [f.name for f in dataclasses.fields(default)]  # type: ignore
-    for field in overrides:
-        if field not in fields:
-            raise checks.unknown(f"parameter of {name}", field, fields)
-    device = PRESETS[name](**overrides)
-    device.check()
-    return device
