@@ -3,6 +3,9 @@
 Every converter passes its gradient straight through, inside its range.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -70,6 +73,71 @@ def signed(x: jax.Array, limit: ArrayLike, bits: int) -> jax.Array:
     safe = jnp.where(step > 0, step, 1)
     code = jnp.clip(jnp.round(x / safe), -largest, largest)
     return straight_through(within(x, -limit, limit), code * step)
+
+
+class Range(NamedTuple):
+    """Limits of a converter, unit of what it converts."""
+
+    lo: jax.Array
+    hi: jax.Array
+
+
+def calibrate(
+    samples: jax.Array,
+    bits: int,
+    percentile: ArrayLike = 100.0,
+    *,
+    axis: int | Sequence[int] | None = None,
+) -> Range:
+    """The range of `uniform` that holds the middle of some samples.
+
+    A share (100 - percentile) / 2 per cent of the samples lies below the range
+    and as much above (the calibrated ranges of cross-sim; device_physics D.8).
+    Where the samples have both signs the range moves by up to half a step, so
+    that one level is exactly zero: else no signal would read as a signal.
+
+    Args:
+        samples: partial sums or activations, any shape and unit, of inputs as
+            they will come.
+        bits: resolution, at least 1.
+        percentile: share of the samples inside, per cent, in (0, 100]; 100 is
+            the range of the samples.
+        axis: axes of the samples; the others keep a range each, such as one a
+            tile. None takes all.
+
+    Returns:
+        Limits, of the shape that is left; equal for constant samples.
+
+    Raises:
+        UsageError: for no samples, NaN or infinite ones, or a percentile out
+            of its range.
+    """
+    check_bits("bits", bits)
+    checks.in_range("percentile", percentile, 0, 100, open_low=True)
+    samples = jnp.asarray(samples)
+    if not samples.size:
+        raise checks.UsageError(
+            f"samples of shape {samples.shape} are none; give some vectors."
+        )
+    checks.finite("samples", samples)
+    axis = tuple(axis) if isinstance(axis, Sequence) else axis
+    tail = (100 - jnp.asarray(percentile)) / 2
+    lo = jnp.percentile(samples, tail, axis)
+    hi = jnp.percentile(samples, 100 - tail, axis)
+    levels = 2**bits - 1
+    step = (hi - lo) / levels
+    below = jnp.round(-lo / jnp.where(step > 0, step, 1))
+    both = (lo < 0) & (hi > 0)
+    moved = jnp.where(both, -below * step, lo)
+    return Range(moved, jnp.where(both, moved + levels * step, hi))
+
+
+def saturation(x: jax.Array, lo: ArrayLike, hi: ArrayLike) -> jax.Array:
+    """Share of `x` that a converter from `lo` to `hi` clips, in [0, 1], [].
+
+    Half a step beyond a limit still rounds to it, but counts.
+    """
+    return jnp.mean((x < lo) | (x > hi), dtype=jnp.float32)
 
 
 def affine(x: jax.Array, bits: int) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxedge.core import UsageError
 from jaxedge.hardware import converters
 
 BITS = [1, 2, 4, 8, 12]
@@ -97,6 +98,69 @@ def test_the_signed_converter_has_a_slope_inside_and_a_zero():
     x = jnp.array([-1.0, 0, 2.0])
     np.testing.assert_array_equal(converters.signed(x, 0.0, 4), 0)
     assert convert(jnp.float32(0)) == 0
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+@pytest.mark.parametrize("percentile", [100.0, 99.0, 60.0])
+def test_a_calibrated_range_holds_the_middle(key, bits, percentile):
+    # One sign: the limits are the percentiles themselves.
+    x = jnp.exp(spread(key, 5000))
+    lo, hi = converters.calibrate(x, bits, percentile)
+    tail = (100 - percentile) / 2
+    expected = np.percentile(np.asarray(x, np.float64), [tail, 100 - tail])
+    np.testing.assert_allclose([lo, hi], expected, rtol=1e-5)
+    clipped = float(converters.saturation(x, lo, hi))
+    assert clipped == pytest.approx(1 - percentile / 100, abs=1e-4)
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_a_calibrated_range_of_both_signs_has_a_level_at_zero(key, bits):
+    x = spread(key, 3000) + 1
+    plain = np.percentile(np.asarray(x, np.float64), [0.5, 99.5])
+    lo, hi = converters.calibrate(x, bits, 99.0)
+    step = (hi - lo) / (2**bits - 1)
+    np.testing.assert_allclose(hi - lo, plain[1] - plain[0], rtol=1e-5)
+    assert np.abs([lo - plain[0], hi - plain[1]]).max() <= 0.501 * step
+    zero = converters.uniform(jnp.zeros(3), lo, hi, bits)
+    np.testing.assert_allclose(zero, 0, atol=1e-6 * step * 2**bits)
+
+
+def test_tiles_are_calibrated_apart_and_compile_once(key, compilations):
+    x = spread(key, 3000).reshape(3000, 2, 3) * jnp.array([[[1.0, 9.0, 4.0]]])
+    calibrate = jax.jit(lambda x, p: converters.calibrate(x, 6, p, axis=(0, 1)))
+    lo, hi = calibrate(x, 99.9)
+    for tile in range(3):
+        alone = converters.calibrate(x[..., tile], 6, 99.9)
+        np.testing.assert_allclose((lo[tile], hi[tile]), alone, rtol=1e-5)
+    other = x + 1
+    with compilations() as names:
+        calibrate(other, 98.0)
+    assert not names
+
+
+def test_calibration_is_as_good_as_its_range(key):
+    """Clipping rare values halves the error of a coarse converter."""
+    x = jax.random.t(key, 3.0, (20_000,))
+
+    def error(percentile):
+        y = converters.uniform(x, *converters.calibrate(x, 4, percentile), 4)
+        return float(jnp.mean(jnp.abs(y - x)))
+
+    assert error(99.0) < error(100.0) / 2
+
+
+def test_samples_that_calibrate_nothing():
+    for call, words in (
+        (lambda: converters.calibrate(jnp.zeros(0), 4), "are none"),
+        (lambda: converters.calibrate(jnp.array([1, jnp.nan]), 4), "NaN"),
+        (lambda: converters.calibrate(jnp.ones(3), 4, 0.0), "percentile is 0"),
+        (lambda: converters.calibrate(jnp.ones(3), 4, 101), "percentile is"),
+        (lambda: converters.calibrate(jnp.ones(3), 0), "bits is 0"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            call()
+    # A constant is its own range.
+    assert converters.calibrate(jnp.full(4, 2.5), 8) == (2.5, 2.5)
 
 
 @pytest.mark.parametrize("bits", BITS)
