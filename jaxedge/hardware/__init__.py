@@ -7,6 +7,7 @@ from jaxedge.hardware import converters as converters
 from jaxedge.hardware import crossbar as crossbar
 from jaxedge.hardware import devices as devices
 from jaxedge.hardware import energy as energy
+from jaxedge.hardware import wires as wires
 from jaxedge.hardware.crossbar import Crossbar as Crossbar
 from jaxedge.hardware.masked import MaskedRandom as MaskedRandom
 from jaxedge.hardware.weights import Plan as Plan
@@ -33,4 +34,5 @@ __all__ = [
     "is_weight",
     "patches",
     "program",
+    "wires",
 ]

@@ -1,0 +1,484 @@
+"""Resistive wires: what an array of cells really delivers (IR drop).
+
+Word line r is driven at its left end, bit line c is grounded at its bottom
+end; one segment of wire lies between neighbouring cells, one between a driver
+and its first cell, one between a last cell and its ground (the convention of
+badcrossbar; device_physics 4.1). Every node obeys Kirchhoff's current law.
+
+Letters: B vectors, R rows (word lines), C columns (bit lines).
+"""
+
+import functools
+from typing import Any, NamedTuple
+import warnings
+
+import jax
+from jax.core import Tracer
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+import numpy as np
+from scipy import sparse
+from scipy.sparse import linalg
+
+from jaxedge.core import checks
+
+METHODS = ("exact", "iterative")
+
+
+class Solution(NamedTuple):
+    """What `iterate` found.
+
+    Attributes:
+        current: into the grounds, A, [B, C] or [C].
+        converged: bool []: whether the last correction of every current was
+            below the tolerance.
+        change: largest last correction, relative to the largest current of
+            its vector, [].
+        iterations: of the inner solver, all corrections together, int32 [].
+    """
+
+    current: jax.Array
+    converged: jax.Array
+    change: jax.Array
+    iterations: jax.Array
+
+
+def solve(
+    conductance: ArrayLike,
+    voltage: ArrayLike,
+    *,
+    r_word: ArrayLike,
+    r_bit: ArrayLike,
+    method: str = "exact",
+    tolerance: float = 1e-6,
+) -> Any:
+    """Currents of an array whose wires have a resistance.
+
+    Args:
+        conductance: of the cells, S, [R, C], at least 0.
+        voltage: of the drivers, V, [B, R] or [R].
+        r_word: resistance of one segment of a word line, ohm, above 0.
+        r_bit: of one segment of a bit line.
+        method: "exact" factorises the whole network on the host in float64;
+            "iterative" is `iterate`, which can be compiled, mapped and
+            differentiated.
+        tolerance: of the iteration, relative to the largest current.
+
+    Returns:
+        Current into the grounds, A, [B, C] or [C]: a numpy array in float64
+        ("exact") or a JAX array ("iterative"). An iteration that does not
+        converge says so in a warning; `iterate` returns its flag.
+
+    Raises:
+        UsageError: for shapes that do not fit, a resistance that is not
+            positive, a negative conductance, or traced values in "exact".
+    """
+    checks.choice("method", method, METHODS)
+    if method == "iterative":
+        found = iterate(
+            conductance,
+            voltage,
+            r_word=r_word,
+            r_bit=r_bit,
+            tolerance=tolerance,
+        )
+        warn = functools.partial(_warn, tolerance)
+        if isinstance(found.converged, Tracer):
+            jax.debug.callback(warn, found.converged, found.change)
+        else:
+            warn(found.converged, found.change)
+        return found.current
+    given = (conductance, voltage, r_word, r_bit)
+    if any(isinstance(value, Tracer) for value in given):
+        raise checks.UsageError(
+            "method 'exact' works on the host, outside of compiled functions;"
+            " use method='iterative' inside."
+        )
+    g, v, word, bit = (np.asarray(value, np.float64) for value in given)
+    _check(g, v, word, bit)
+    current = _exact(g, np.atleast_2d(v), 1 / word, 1 / bit)
+    return current if v.ndim == 2 else current[0]
+
+
+def transfer(
+    conductance: ArrayLike,
+    *,
+    r_word: ArrayLike,
+    r_bit: ArrayLike,
+    method: str = "exact",
+    tolerance: float = 1e-6,
+) -> Any:
+    """The matrix that an array with its wires multiplies by.
+
+    The network is linear: current = voltage @ transfer. Once it is known, a
+    vector costs what it costs on ideal wires.
+
+    Args:
+        conductance: as in `solve`; so are the others.
+
+    Returns:
+        Siemens, [R, C], as `solve` returns currents.
+    """
+    return solve(
+        conductance,
+        np.eye(np.shape(conductance)[0]),
+        r_word=r_word,
+        r_bit=r_bit,
+        method=method,
+        tolerance=tolerance,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("corrections", "steps"))
+def _iterate(
+    g, v, word, bit, tolerance, corrections: int, steps: int
+) -> Solution:
+    found: Any = _currents(g, v, word, bit, tolerance, corrections, steps)
+    current, (change, iterations) = found
+    return Solution(current, change <= tolerance, change, iterations)
+
+
+def iterate(
+    conductance: ArrayLike,
+    voltage: ArrayLike,
+    *,
+    r_word: ArrayLike,
+    r_bit: ArrayLike,
+    tolerance: ArrayLike = 1e-6,
+    corrections: int = 8,
+    steps: int = 500,
+) -> Solution:
+    """Currents by corrected conjugate gradients over whole lines.
+
+    Lines are solved exactly in turn (the Schur complement of the word lines,
+    preconditioned by the bit lines). Wires conduct thousands of times better
+    than cells, so node voltages in float32 are far too coarse; residuals are
+    therefore taken from the currents of the branches, and corrections are kept
+    apart from the voltages that they correct.
+
+    The derivative is exact to the tolerance: one more solve of the network
+    with its grounds driven.
+
+    Args:
+        conductance: of the cells, S, [R, C], at least 0.
+        voltage: of the drivers, V, [B, R] or [R].
+        r_word: resistance of one segment of a word line, ohm, above 0.
+        r_bit: of one segment of a bit line.
+        tolerance: largest last correction of a current, relative to the
+            largest current of its vector.
+        corrections: at most so many.
+        steps: conjugate gradient steps of one correction, at most.
+
+    Returns:
+        A `Solution`; look at `converged`.
+
+    Raises:
+        UsageError: as for `solve`.
+    """
+    # float32, or float64 where JAX has it and an array is so.
+    wide = jnp.promote_types(jnp.result_type(conductance, voltage), jnp.float32)
+    g, v, word, bit = (
+        jnp.asarray(value, wide)
+        for value in (conductance, voltage, r_word, r_bit)
+    )
+    _check(g, v, word, bit)
+    checks.in_range("tolerance", tolerance, 0, open_low=True)
+    checks.whole("corrections", corrections, 1)
+    checks.whole("steps", steps, 1)
+    found = _iterate(
+        g, jnp.atleast_2d(v), 1 / word, 1 / bit, tolerance, corrections, steps
+    )
+    if v.ndim == 1:
+        found = found._replace(current=found.current[0])
+    return found
+
+
+def _check(g: Any, v: Any, word: Any, bit: Any) -> None:
+    if g.ndim != 2 or not g.size or v.ndim not in (1, 2):
+        raise checks.UsageError(
+            f"wires need conductances [R, C] and voltages [B, R] or [R], got"
+            f" {g.shape} and {v.shape}."
+        )
+    if v.shape[-1] != g.shape[0]:
+        raise checks.UsageError(
+            f"voltages of shape {v.shape} do not drive the {g.shape[0]} rows"
+            f" of conductances of shape {g.shape}."
+        )
+    for name, value in (("r_word", word), ("r_bit", bit)):
+        if value.ndim:
+            raise checks.UsageError(
+                f"{name} has shape {value.shape}, but must be one number."
+            )
+        checks.in_range(name, value, 0, open_low=True)
+    checks.in_range("conductance", g, 0)
+    checks.finite("voltage", v)
+
+
+def _warn(tolerance: float, converged: Any, change: Any) -> None:
+    if not np.all(converged):
+        warnings.warn(
+            "the wires did not converge: currents still moved by"
+            f" {float(np.max(change)):.1e} of the largest, the tolerance is"
+            f" {tolerance:.1e}; use method='exact', or more corrections of"
+            " wires.iterate.",
+            stacklevel=2,
+        )
+
+
+# The exact network, on the host.
+
+
+def _exact(
+    g: np.ndarray, voltage: np.ndarray, word: np.ndarray, bit: np.ndarray
+) -> np.ndarray:
+    """Sparse nodal analysis: word nodes first, then bit nodes."""
+    rows, columns = g.shape
+    n = rows * columns
+    up = np.arange(n).reshape(rows, columns)
+    down = up + n
+    links = [
+        (up, down, g),
+        (up[:, :-1], up[:, 1:], word),
+        (down[:-1], down[1:], bit),
+    ]
+    a = np.concatenate([link[0].ravel() for link in links])
+    b = np.concatenate([link[1].ravel() for link in links])
+    value = np.concatenate(
+        [np.broadcast_to(x, start.shape).ravel() for start, _, x in links]
+    )
+    ends = np.concatenate([up[:, 0], down[-1]])
+    leak = np.concatenate([np.full(rows, word), np.full(columns, bit)])
+    matrix = sparse.csc_matrix(
+        (
+            np.concatenate([value, value, -value, -value, leak]),
+            (
+                np.concatenate([a, b, a, b, ends]),
+                np.concatenate([a, b, b, a, ends]),
+            ),
+        ),
+        shape=(2 * n, 2 * n),
+    )
+    factor = linalg.splu(
+        matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}
+    )
+    # The network is linear and its matrix symmetric: as many solves as there
+    # are vectors, rows or columns, whichever are fewest.
+    if columns < min(rows, len(voltage)):
+        right = np.zeros((2 * n, columns))
+        right[down[-1], np.arange(columns)] = bit
+        return voltage @ (word * factor.solve(right)[up[:, 0]])
+    if rows < len(voltage):
+        right = np.zeros((2 * n, rows))
+        right[up[:, 0], np.arange(rows)] = word
+        return voltage @ (bit * factor.solve(right)[down[-1]]).T
+    right = np.zeros((2 * n, len(voltage)))
+    right[up[:, 0]] = word * voltage.T
+    return (bit * factor.solve(right)[down[-1]]).T
+
+
+# The iteration. Node voltages are [R, C, B].
+
+
+class _Nodes(NamedTuple):
+    """Voltages as a sum of two: a coarse one and its correction."""
+
+    up: jax.Array
+    down: jax.Array
+    fine_up: jax.Array
+    fine_down: jax.Array
+
+
+def _branches(up, down, driver, ground, g, word, bit):
+    """Currents of word segments, cells and bit segments.
+
+    Differences come first: they are exact where their product is not.
+    """
+    before = jnp.concatenate([driver[:, None], up[:, :-1]], 1)
+    after = jnp.concatenate([down[1:], ground[None]], 0)
+    return (
+        word * (before - up),
+        g[..., None] * (up - down),
+        bit * (down - after),
+    )
+
+
+def _lines(g: jax.Array, segment: jax.Array) -> tuple[jax.Array, ...]:
+    """Diagonals of the lines' matrices, [lines, nodes]; driven at the left."""
+    nodes = g.shape[1]
+    beside = jnp.full(nodes, 2.0, g.dtype).at[-1].set(1.0)
+    side = jnp.full_like(g, -segment)
+    return (
+        side.at[:, 0].set(0),
+        g + segment * beside[None],
+        (side.at[:, -1].set(0)),
+    )
+
+
+def _line_solve(lines, x):
+    below, main, above = lines
+    return jax.lax.linalg.tridiagonal_solve(below, main, above, x)
+
+
+def _correct(words, bits, g, short_up, short_down, steps, target):
+    """Voltages that roughly cancel what is short at every node.
+
+    Conjugate gradients on the bit nodes, for all vectors at once.
+    """
+    cell = g[..., None]
+
+    def across(x):  # [R, C, B] <-> [C, R, B]
+        return jnp.swapaxes(x, 0, 1)
+
+    def apply(down):
+        inner = _line_solve(words, cell * down)
+        bit_part = _matvec(bits, across(down))
+        return across(bit_part) - cell * inner
+
+    def precondition(x):
+        return across(_line_solve(bits, across(x)))
+
+    def dot(a, b):
+        return jnp.sum(a * b, (0, 1), keepdims=True)
+
+    first = _line_solve(words, short_up)
+    residual = short_down + cell * first
+    z = precondition(residual)
+    start = (
+        jnp.zeros_like(residual), residual, z, dot(residual, z),
+        jnp.int32(0),
+    )  # fmt: skip
+    norm = jnp.sqrt(start[3])
+
+    def go(state):
+        _, _, _, rho, step = state
+        return (step < steps) & jnp.any(jnp.sqrt(rho) > target * norm)
+
+    def step(state):
+        x, residual, p, rho, i = state
+        q = apply(p)
+        power = dot(p, q)
+        alpha = jnp.where(power > 0, rho / jnp.where(power > 0, power, 1), 0)
+        x = x + alpha * p
+        residual = residual - alpha * q
+        z = precondition(residual)
+        new = jnp.maximum(dot(residual, z), 0)
+        beta = jnp.where(rho > 0, new / jnp.where(rho > 0, rho, 1), 0)
+        return x, residual, z + beta * p, new, i + 1
+
+    down, _, _, _, used = jax.lax.while_loop(go, step, start)
+    up = first + _line_solve(words, cell * down)
+    return up, down, used
+
+
+def _matvec(lines, x):
+    """Tridiagonal matrices times vectors, [lines, nodes, B]."""
+    below, main, above = (d[..., None] for d in lines)
+    y = main * x
+    y = y.at[:, 1:].add(below[:, 1:] * x[:, :-1])
+    return y.at[:, :-1].add(above[:, :-1] * x[:, 1:])
+
+
+def _nodes(g, driver, ground, word, bit, tolerance, corrections, steps):
+    """Node voltages for given voltages of drivers [R, B] and grounds [C, B]."""
+    words = _lines(g, word)
+    # Turned round, a bit line is driven where it is grounded.
+    flipped = _lines(g.T[:, ::-1], bit)
+    bits = (
+        flipped[2][:, ::-1], flipped[1][:, ::-1], flipped[0][:, ::-1],
+    )  # fmt: skip
+    shape = (*g.shape, driver.shape[-1])
+    zero = jnp.zeros(shape, g.dtype)
+
+    def currents(nodes: _Nodes):
+        still = jnp.zeros_like(driver), jnp.zeros_like(ground)
+        coarse = _branches(nodes.up, nodes.down, driver, ground, g, word, bit)
+        fine = _branches(nodes.fine_up, nodes.fine_down, *still, g, word, bit)
+        return tuple(a + b for a, b in zip(coarse, fine, strict=True))
+
+    def short(nodes: _Nodes):
+        into, cells, out = currents(nodes)
+        # What arrives at a node less what leaves it.
+        leaving = jnp.concatenate([into[:, 1:], zero[:, :1]], 1)
+        arriving = jnp.concatenate([zero[:1], out[:-1]], 0)
+        return into - leaving - cells, arriving + cells - out
+
+    def go(state):
+        _, change, _, count = state
+        return (count < corrections) & (change > tolerance)
+
+    def step(state):
+        nodes, _, used, count = state
+        up, down, more = _correct(
+            words, bits, g, *short(nodes), steps, target=1e-3
+        )
+        before = currents(nodes)[2][-1]
+        up, fine_up = _add(nodes.up, nodes.fine_up, up)
+        down, fine_down = _add(nodes.down, nodes.fine_down, down)
+        nodes = _Nodes(up, down, fine_up, fine_down)
+        after = currents(nodes)[2][-1]
+        largest = jnp.max(jnp.abs(after), 0)
+        moved = jnp.max(jnp.abs(after - before), 0)
+        change = jnp.max(moved / jnp.where(largest > 0, largest, 1))
+        return nodes, change, used + more, count + 1
+
+    start = (
+        _Nodes(zero, zero, zero, zero),
+        jnp.asarray(jnp.inf, g.dtype),
+        jnp.int32(0),
+        jnp.int32(0),
+    )
+    nodes, change, used, _ = jax.lax.while_loop(go, step, start)
+    return nodes, currents(nodes), change, used
+
+
+def _add(coarse, fine, more):
+    """(coarse + fine) + more as a sum of two, without losing digits."""
+    total = coarse + more
+    back = total - coarse
+    lost = (coarse - (total - back)) + (more - back)
+    return total, fine + lost
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _currents(g, v, word, bit, tolerance, corrections, steps):
+    """Currents [B, C] and (change, iterations)."""
+    return _forward(g, v, word, bit, tolerance, corrections, steps)[0]
+
+
+def _forward(g, v, word, bit, tolerance, corrections, steps):
+    ground = jnp.zeros((g.shape[1], len(v)), g.dtype)
+    nodes, currents, change, used = _nodes(
+        g, v.T, ground, word, bit, tolerance, corrections, steps
+    )
+    out = currents[2][-1].T
+    saved = (g, word, bit, nodes, currents, tolerance)
+    return (out, (change, used)), saved
+
+
+def _backward(corrections, steps, saved, slopes):
+    """The adjoint network: grounds driven by the slopes, drivers grounded."""
+    g, word, bit, nodes, currents, tolerance = saved
+    slope, _ = slopes
+    still = jnp.zeros((g.shape[0], slope.shape[0]), g.dtype)
+    adjoint, driven, _, _ = _nodes(
+        g, still, slope.T, word, bit, tolerance, corrections, steps
+    )
+    cells = (adjoint.up - adjoint.down) + (adjoint.fine_up - adjoint.fine_down)
+    drop = (nodes.up - nodes.down) + (nodes.fine_up - nodes.fine_down)
+    # A branch of conductance x, current x d and adjoint current x e adds
+    # -d e to the slope of x.
+    return (
+        -jnp.sum(cells * drop, -1),
+        -driven[0][:, 0].T,
+        -jnp.sum(driven[0] * currents[0]) / word**2,
+        -jnp.sum(driven[2] * currents[2]) / bit**2,
+        jnp.zeros_like(tolerance),
+    )
+
+
+_currents.defvjp(
+    lambda g, v, word, bit, tolerance, corrections, steps: _forward(
+        g, v, word, bit, tolerance, corrections, steps
+    ),
+    _backward,
+)
