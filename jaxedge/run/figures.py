@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxedge.core import checks
+from jaxedge.hardware import devices
 from jaxedge.run import canvas, text
 
 if TYPE_CHECKING:
@@ -218,6 +219,44 @@ def conductance_map(g_IxO: np.ndarray, title: str) -> Figure:
     ax.set_ylabel("Word line")
     for axis in "xy":
         canvas.integers(ax, axis)
+    return fig
+
+
+def cell_fit(found: devices.Fit, conductances: np.ndarray) -> Figure:
+    """A fitted device beside what was measured: shares, and quantiles.
+
+    Args:
+        found: from `devices.fit`.
+        conductances: the cells that it was fitted to, S, any shape; the means
+            of repeated readings.
+    """
+    g = np.ravel(np.asarray(conductances, float))
+    formed = np.sort(g)[-found.formed :]
+    law = devices.law(found.device)
+    fig, (left, right) = canvas.figure(8.2, 3.4, columns=2)
+    left.hist(
+        1e6 * formed, bins=30, density=True, color=canvas.SKY,
+        edgecolor="white", lw=0.5, label=f"{found.formed:,} formed cells",
+    )  # fmt: skip
+    x = np.linspace(formed[0], formed[-1], _POINTS)
+    left.plot(
+        1e6 * x, 1e-6 * law.pdf(x), color=canvas.VERMILION, lw=1.8,
+        label=f"{found.device.family}, KS distance"
+        f" {found.distance[found.device.family]:.3f}",
+    )  # fmt: skip
+    left.set_xlabel("Conductance (µS)")
+    left.set_ylabel("Density (1/µS)")
+    canvas.legend(left, loc="lower right", bbox_to_anchor=(1, 1))
+    expected = law.ppf((np.arange(formed.size) + 0.5) / formed.size)
+    right.plot(1e6 * expected, 1e6 * formed, "o", ms=2.5, color=canvas.BLUE)
+    ends = 1e6 * np.array([formed[0], formed[-1]])
+    right.plot(ends, ends, color=canvas.VERMILION, lw=1.5)
+    right.set_xlabel("Fitted quantile (µS)")
+    right.set_ylabel("Measured quantile (µS)")
+    share = found.formed / found.cells
+    left.set_title(
+        f"{100 * share:.1f} % formed", loc="left", fontsize=11, color=canvas.INK
+    )
     return fig
 
 

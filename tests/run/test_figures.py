@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxedge.core import checks
+from jaxedge.hardware import devices
 from jaxedge.run import canvas, figures
 
 TESTS, CHIPS = 360, 200
@@ -120,3 +121,22 @@ def test_map_is_in_microsiemens_and_cropped():
 def test_bad_input_is_named(draw, says):
     with pytest.raises(checks.UsageError, match=says):
         draw()
+
+
+def test_a_fit_is_drawn_beside_its_cells():
+    rng = np.random.default_rng(0)
+    g = np.where(rng.random(400) < 0.5, rng.normal(12, 1.5, 400), 0.05) * 1e-6
+    found = devices.fit(g)
+    fig = figures.cell_fit(found, g.reshape(20, 20))
+    left, right = fig.axes
+    assert left.get_title("left") == f"{100 * found.formed / 400:.1f} % formed"
+    # The density of the bars is that of the formed cells alone.
+    area = sum(bar.get_height() * bar.get_width() for bar in left.patches)
+    assert area == pytest.approx(1)
+    points = right.get_lines()[0]
+    np.testing.assert_allclose(
+        points.get_ydata(), np.sort(g[g > 1e-6]) * 1e6, rtol=1e-12
+    )
+    # A good fit lies on the diagonal.
+    assert np.corrcoef(points.get_xdata(), points.get_ydata())[0, 1] > 0.98
+    assert canvas.to_svg_or_png(fig).startswith("data:image/svg")

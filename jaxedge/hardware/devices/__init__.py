@@ -16,6 +16,9 @@ from jaxedge.hardware.devices.binary import SwitchedRram as SwitchedRram
 from jaxedge.hardware.devices.binary import (
     forming_probability as forming_probability,
 )
+from jaxedge.hardware.devices.fitting import Fit as Fit
+from jaxedge.hardware.devices.fitting import fit as fit
+from jaxedge.hardware.devices.fitting import law as law
 from jaxedge.hardware.devices.multilevel import CmoHfox as CmoHfox
 from jaxedge.hardware.devices.multilevel import Pcm as Pcm
 from jaxedge.hardware.devices.multilevel import Sonos as Sonos
