@@ -30,7 +30,8 @@ HEAVY = (
     "flax", "jaxlib", "matplotlib", "ml_collections", "optax", "orbax",
     "sklearn", "tensorboardX", "tensorflow", "tensorflow_datasets",
 )  # fmt: skip
-# What only an extra installs, so that no command may need it.
+# What only an extra installs, so that no command may need it; and scipy, which
+# only work on the host needs.
 EXTRAS = ("tensorflow", "tensorflow_datasets", "array_record", "PIL", "scipy")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -145,8 +146,8 @@ def test_a_room_imports_from_below(name):
 
 
 @pytest.mark.parametrize("name", PURE)
-def test_a_pure_room_knows_jax_and_numpy_alone(name):
-    known = {"jax", "numpy", "jaxedge", *sys.stdlib_module_names}
+def test_a_pure_room_knows_jax_numpy_and_scipy_alone(name):
+    known = {"jax", "numpy", "scipy", "jaxedge", *sys.stdlib_module_names}
     wrong = [
         f"{path.name}:{line} imports {module}"
         for path in (PACKAGE / name).rglob("*.py")

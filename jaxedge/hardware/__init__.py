@@ -1,6 +1,7 @@
 """What a physical array does to a matrix product.
 
-Pure functions over pytrees; knows jax and numpy alone.
+Pure functions over pytrees; knows jax and numpy alone, and scipy where a fit or
+an exact solution runs on the host.
 """
 
 from jaxedge.hardware import converters as converters

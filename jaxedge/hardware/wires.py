@@ -17,8 +17,6 @@ from jax.core import Tracer
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 import numpy as np
-from scipy import sparse
-from scipy.sparse import linalg
 
 from jaxedge.core import checks
 
@@ -232,6 +230,10 @@ def _exact(
     g: np.ndarray, voltage: np.ndarray, word: np.ndarray, bit: np.ndarray
 ) -> np.ndarray:
     """Sparse nodal analysis: word nodes first, then bit nodes."""
+    # Only host code needs scipy, and this room loads without it.
+    from scipy import sparse
+    from scipy.sparse import linalg
+
     rows, columns = g.shape
     n = rows * columns
     up = np.arange(n).reshape(rows, columns)

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from jaxedge import data, hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
-from jaxedge.hardware import crossbar
+from jaxedge.hardware import crossbar, devices
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run.checkpoint import digest
 from jaxedge.run.chips import MODES, chip_map, replicate
@@ -215,7 +215,8 @@ def _tasks(spec: crossbar.Spec, chips: Chips) -> Iterable[_Task]:
         changed = {"read_noise": level}
         yield _Task("read_noise", i, _with(spec, changed), chips.sweep)
     if not hasattr(spec.device, "stuck_on"):
-        return  # A device without faults has no fault sweep.
+        faulty = devices.Faulty(spec.device, jnp.float32(0), jnp.float32(0))
+        spec = dataclasses.replace(spec, device=faulty)
     for i, level in enumerate(chips.faults):
         changed = {"stuck_on": level / 2, "stuck_off": level / 2}
         yield _Task("fault", i, _with(spec, changed), chips.sweep)
@@ -223,8 +224,7 @@ def _tasks(spec: crossbar.Spec, chips: Chips) -> Iterable[_Task]:
 
 def _with(spec: crossbar.Spec, changed: Mapping[str, float]) -> crossbar.Spec:
     fields = {name: jnp.float32(value) for name, value in changed.items()}
-    device = dataclasses.replace(spec.device, **fields)  # type: ignore
-    return dataclasses.replace(spec, device=device)
+    return dataclasses.replace(spec, device=spec.device.replace(**fields))
 
 
 def _chunk(f, keys, start, args, chips: Chips) -> np.ndarray:

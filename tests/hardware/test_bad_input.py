@@ -73,6 +73,11 @@ NUMBERS = [
     ("rram_40nm_random", "formed", 1.01, "(0, 1]"),
     ("rram_40nm_random", "pristine", -1e-7, "[0, inf]"),
     ("rram_40nm_measured_50x50", "stuck_on", -0.1, "[0, 1]"),
+    ("pcm_nandakumar2019", "stuck_on", 1.2, "[0, 1]"),
+    ("pcm_nandakumar2019", "write_error", -1.0, "[0, inf]"),
+    ("pcm_nandakumar2019", "t0", 0.0, "(0, inf]"),
+    ("sonos", "drift", -0.1, "[0, inf]"),
+    ("rram_wan2022", "flicker", -0.1, "[0, inf]"),
 ]
 
 

@@ -195,6 +195,44 @@ def test_the_forming_law_meets_the_measured_cells():
     assert np.abs(error).max() < 0.04
 
 
+@pytest.mark.parametrize("name", ["ideal", "pcm_nandakumar2019", "sonos"])
+def test_any_device_has_stuck_cells(key, name):
+    on, off, n = 0.03, 0.05, 100_000
+    device = devices.get(name, stuck_on=on, stuck_off=off)
+    whole = devices.get(name)
+    target = jnp.full(n, 0.5 * jnp.float32(whole.g_max))
+    cells, sound = device.program(key, target), whole.program(key, target)
+    for seconds in (0.0, 1e6):
+        g = np.asarray(device.conductance(cells, seconds))
+        at_max, at_min = g == np.float32(whole.g_max), g == whole.g_min
+        # Five standard errors of a share.
+        for found, share in ((at_max, on), (at_min, off)):
+            error = 5 * np.sqrt(share * (1 - share) / n)
+            assert found.mean() == pytest.approx(share, abs=error)
+        # The others are what they would have been.
+        rest = ~(at_max | at_min)
+        expected = np.asarray(whole.conductance(sound, seconds))
+        np.testing.assert_array_equal(g[rest], expected[rest])
+        std = np.asarray(device.read_std(cells, seconds))
+        np.testing.assert_array_equal(
+            std[rest], np.asarray(whole.read_std(sound, seconds))[rest]
+        )
+    # Nothing that is written moves a stuck cell.
+    other = device.conductance(device.program(key, 0.2 * target))
+    reset = device.conductance(device.reset(cells, jnp.zeros(n)))
+    for moved in (other, reset):
+        np.testing.assert_array_equal(np.asarray(moved)[at_max], g[at_max])
+    assert (np.asarray(reset)[rest] == whole.g_min).all()
+
+
+def test_a_higher_fault_rate_keeps_the_faults_of_a_lower(key):
+    def stuck(rate):
+        device = devices.get("ideal", stuck_on=rate, stuck_off=rate)
+        return np.asarray(device.program(key, jnp.zeros(10_000)).sound) == 0
+
+    assert stuck(0.05)[stuck(0.02)].all()
+
+
 @pytest.mark.parametrize("std", [0.0, 1e-12, 1e-6])
 @pytest.mark.parametrize("family", ["normal", "lognormal"])
 def test_a_spread_has_a_slope_down_to_none(key, family, std):

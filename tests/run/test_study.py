@@ -250,10 +250,13 @@ def test_empty_levels_are_left_out(path):
     assert set(found) == {"accuracy", "fault_levels", "fault_accuracy"}
 
 
-def test_a_device_without_faults_has_no_fault_sweep(path):
+def test_any_device_has_a_fault_sweep(path):
     spec = crossbar.Spec(devices.get("ideal", program_noise=0.2))
-    found = Given(spec=spec).run(path).arrays
-    assert "read_noise_accuracy" in found and "fault_accuracy" not in found
+    chips = CHIPS._replace(faults=(0.0, 0.6))
+    found = Given(spec=spec, chips=chips).run(path).arrays
+    first = found["accuracy"][: CHIPS.sweep]
+    np.testing.assert_array_equal(found["fault_accuracy"][0], first)
+    assert found["fault_accuracy"][1].mean() < first.mean()
 
 
 def test_frames_are_padded_without_weight():

@@ -16,6 +16,7 @@ from jaxedge.hardware.devices.binary import SwitchedRram as SwitchedRram
 from jaxedge.hardware.devices.binary import (
     forming_probability as forming_probability,
 )
+from jaxedge.hardware.devices.faults import Faulty as Faulty
 from jaxedge.hardware.devices.fitting import Fit as Fit
 from jaxedge.hardware.devices.fitting import fit as fit
 from jaxedge.hardware.devices.fitting import law as law
@@ -74,7 +75,8 @@ def get(name: str, **overrides: Any) -> Device[Any]:
 
     Args:
         name: a key of `PRESETS`.
-        **overrides: fields of the device, conductances in S.
+        **overrides: fields of the device, conductances in S; every device
+            also takes `stuck_on` and `stuck_off`, shares of stuck cells.
 
     Returns:
         A device.
@@ -85,10 +87,14 @@ def get(name: str, **overrides: Any) -> Device[Any]:
     if name not in PRESETS:
         raise checks.unknown("device preset", name, PRESETS)
     default = PRESETS[name]()
-    fields = [f.name for f in dataclasses.fields(default)]  # type: ignore
+    own = [f.name for f in dataclasses.fields(default)]  # type: ignore
+    faults = [f for f in ("stuck_on", "stuck_off") if f not in own]
     for field in overrides:
-        if field not in fields:
-            raise checks.unknown(f"parameter of {name}", field, fields)
+        if field not in own and field not in faults:
+            raise checks.unknown(f"parameter of {name}", field, own + faults)
+    stuck = {f: overrides.pop(f) for f in faults if f in overrides}
     device = PRESETS[name](**overrides)
+    if stuck:
+        device = Faulty(device, **stuck)
     device.check()
     return device

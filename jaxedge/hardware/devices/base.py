@@ -6,6 +6,7 @@ siemens, times in seconds since programming. Three kinds of randomness stay
 apart: the chip key is spent by `program`, the read key by `read`.
 """
 
+import dataclasses
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -19,6 +20,7 @@ from jaxedge.hardware.sampling import draw_if
 
 MICRO = 1e-6
 C = TypeVar("C")
+D = TypeVar("D", bound="Device[Any]")
 
 
 class Device(Generic[C]):
@@ -65,6 +67,10 @@ class Device(Generic[C]):
         largest = jnp.max(jnp.abs(weights))
         span = self.g_max - self.g_min
         return jnp.where(largest > 0, largest, 1.0) / span
+
+    def replace(self: D, **fields: Any) -> D:
+        """The same device with other numbers; nothing is checked."""
+        return dataclasses.replace(self, **fields)  # type: ignore[type-var]
 
     def check(self) -> None:
         """Raises UsageError for a parameter out of its physical range."""

@@ -16,6 +16,7 @@ from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
 from jaxedge.hardware.converters import straight_through
 from jaxedge.hardware.devices.base import MICRO, Device, physical
+from jaxedge.hardware.devices.faults import check_shares
 from jaxedge.hardware.sampling import draw_if, normal, open_uniform
 
 
@@ -96,11 +97,7 @@ class SwitchedRram(Device[Switched]):
         for name in ("lrs_std", "hrs_mean", "hrs_std"):
             checks.in_range(name, getattr(self, name), 0)
         checks.ordered("hrs_mean", self.hrs_mean, "lrs_mean", self.lrs_mean)
-        checks.in_range("stuck_on", self.stuck_on, 0, 1)
-        checks.in_range("stuck_off", self.stuck_off, 0, 1)
-        if checks.concrete(self.stuck_on) and checks.concrete(self.stuck_off):
-            total = jnp.add(self.stuck_on, self.stuck_off)
-            checks.in_range("stuck_on + stuck_off", total, 0, 1)
+        check_shares(self.stuck_on, self.stuck_off)
 
     def _settle(self, key: jax.Array, state: jax.Array) -> Switched:
         """Cells whose levels are drawn and whose faults are pinned."""
