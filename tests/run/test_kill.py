@@ -19,13 +19,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # 20 steps an epoch. The study is long enough for a partial save, which comes
 # after two seconds.
-EPOCHS, STEPS, CHIPS = 16, 320, 20_000
+EPOCHS, STEPS, CHIPS = 16, 320, 60_000
 FLAGS = (
     f"--config={ROOT}/configs/edge_pruning.py:quick",
     "--config.model.widths=(8,)",
     f"--config.train.epochs={EPOCHS}",
     f"--config.chips.n={CHIPS}",
-    "--config.chips.chunk=200",
+    "--config.chips.chunk=300",
     "--config.chips.sweep=0",
 )
 
