@@ -60,8 +60,9 @@ def test_the_readme_names_commands_that_exist():
 
 
 @pytest.mark.slow
-def test_the_bench_prints_its_ratio():
+@pytest.mark.parametrize("name", ["chips", "mlp"])
+def test_a_bench_prints_its_ratio(name):
     out = python(
-        "scripts/bench/chips.py", "--chips=8", "--repeats=1", "--target=1000"
+        f"scripts/bench/{name}.py", "--chips=4", "--repeats=1", "--target=1000"
     )
     assert re.search(r"chips / floor: \d+\.\d\d \(target 1000", out)

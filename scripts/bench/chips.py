@@ -11,15 +11,12 @@ in one process; medians are compared.
 import argparse
 from collections.abc import Callable
 import pathlib
-import statistics
 import sys
-import time
 from typing import Any
 
+import floor
 import jax
 import jax.numpy as jnp
-from rich.console import Console
-from rich.table import Table
 
 from jaxedge import core, hardware
 from jaxedge.run import chips, job, main, study
@@ -28,37 +25,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def draws(key: jax.Array, variables: Any, test: study.Frames) -> jax.Array:
-    """The random numbers of one chip, as cheaply as JAX draws them.
-
-    A cell has two normal levels and one uniform number for its fault; an
-    output has one normal noise a vector. Each goes through a product, because
-    XLA would not compute a number that nothing reads.
+    """A cell has two normal levels and one uniform number for its fault; an
+    output has one normal noise a vector.
     """
-    k_normal, k_uniform = jax.random.split(key)
     cells = 2 * sum(w.size for w in weights(variables))
     noises = test.y.size * sum(w.shape[-1] for w in weights(variables))
-    normals = jax.random.normal(k_normal, (padded(2 * cells + noises),))
-    uniforms = jax.random.uniform(k_uniform, (padded(cells),))
-    return read(normals) + read(uniforms)
-
-
-def padded(n: int) -> int:
-    """The next multiple of the row that `read` multiplies."""
-    return -(-n // 64) * 64
-
-
-def read(numbers: jax.Array) -> jax.Array:
-    """Puts numbers in memory and reads them once."""
-    return (numbers.reshape(-1, 64) @ jnp.ones(64)).sum()
+    return floor.draws(key, 2 * cells + noises, cells)
 
 
 def products(key: jax.Array, variables: Any, test: study.Frames) -> jax.Array:
-    """The matrix products of one chip: the signal and its noise power."""
+    """The matrix products of one chip."""
     x = test.x.reshape(test.y.size, -1)
-    x += jax.random.uniform(key)  # A chip's products cannot be shared.
-    for w in weights(variables):
-        x = jax.lax.optimization_barrier((x @ w, jnp.square(x) @ w))[0]
-    return x.sum()
+    return floor.products(key, x, weights(variables))
 
 
 def weights(variables: Any) -> list[jax.Array]:
@@ -89,36 +67,14 @@ def console() -> int:
     chips.spread_over_cores()
     keys = core.chip_keys(jax.random.key(1), given.chips)
     ours, args = setting()
-    work = {
+    work: dict[str, floor.Work] = {
         "random numbers": (draws, args[:2]),
         "matrix products": (products, args[:2]),
         "chips": (ours, args),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for repeat in range(given.repeats + 1):
-        for name, (f, arguments) in work.items():
-            start = time.perf_counter()
-            jax.block_until_ready(chips.chip_map(f, keys, args=arguments))
-            if repeat:  # The first compiles.
-                seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(s) for name, s in seconds.items()}
-    floor = median["random numbers"] + median["matrix products"]
-    ratio = median["chips"] / floor
-    table = Table(title=f"{given.chips} chips, {jax.default_backend()}")
-    for column in ("work", "seconds", "ms a chip", "min - max"):
-        table.add_column(column, justify="right")
-    rows = {**median, "floor": floor}
-    for name, value in rows.items():
-        span = seconds.get(name)
-        table.add_row(
-            name,
-            f"{value:.2f}",
-            f"{1e3 * value / given.chips:.3f}",
-            f"{min(span):.2f} - {max(span):.2f}" if span else "",
-        )
-    Console().print(table)
-    print(f"chips / floor: {ratio:.2f} (target {given.target})")
-    return int(ratio > given.target)
+    seconds = floor.turns(work, keys, given.repeats)
+    title = f"{given.chips} chips, {jax.default_backend()}"
+    return floor.show(title, seconds, given.chips, given.target)
 
 
 if __name__ == "__main__":
