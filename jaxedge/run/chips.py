@@ -23,11 +23,11 @@ _HOST_BYTES = 2**30
 def spread_over_cores() -> None:
     """Makes each CPU core a device of JAX, so that chips run side by side.
 
-    Two chips on two cores beat one chip whose every operation is cut in two
-    (by 1.6, `scripts/bench/chips.py`); each core then holds the arguments of a
-    study once. Call it before JAX computes anything; later, or where the user
-    has set a number of devices (JAX_NUM_CPU_DEVICES, XLA_FLAGS), it does
-    nothing.
+    Two chips on two cores beat one chip whose every operation is cut in two (by
+    1.5: `scripts/bench/chips.py` with and without JAX_NUM_CPU_DEVICES=1); each
+    core then holds the arguments of a study once. Call it before JAX computes
+    anything; later, or where the user has set a number of devices
+    (JAX_NUM_CPU_DEVICES, XLA_FLAGS), it does nothing.
     """
     asked = jax.config.jax_num_cpu_devices > 0  # type: ignore[attr-defined]
     flag = "xla_force_host_platform_device_count"

@@ -169,6 +169,11 @@ class Relaxing(NamedTuple):
 class _Wandering(Multilevel[Relaxing]):
     """Devices whose law is a mean and a spread at every time."""
 
+    def program(self, key: jax.Array, target_S: jax.Array) -> Relaxing:
+        target = self._target(target_S)
+        z = _normal(key, "course", target)
+        return Relaxing(target, z, jnp.ones_like(target))
+
     def reset(self, cells: Relaxing, keep: jax.Array) -> Relaxing:
         return cells._replace(keep=cells.keep * keep)
 
@@ -199,11 +204,6 @@ class WanRram(_Wandering):
     write_error: ArrayLike = 1.0
     flicker: ArrayLike = 0.0
     read_noise: ArrayLike = 0.01
-
-    def program(self, key: jax.Array, target_S: jax.Array) -> Relaxing:
-        target = self._target(target_S)
-        z = _normal(key, "course", target)
-        return Relaxing(target, z, jnp.ones_like(target))
 
     def _course(self, cells: Relaxing, seconds: ArrayLike) -> jax.Array:
         c = _between(jnp.log(jnp.maximum(seconds, 1.0)), *_WAN)
@@ -286,11 +286,6 @@ class Sonos(_Wandering):
     flicker: ArrayLike = 1.0
     read_noise: ArrayLike = 0.0
     drift: ArrayLike = 1.0
-
-    def program(self, key: jax.Array, target_S: jax.Array) -> Relaxing:
-        target = self._target(target_S)
-        z = _normal(key, "course", target)
-        return Relaxing(target, z, jnp.ones_like(target))
 
     def _course(self, cells: Relaxing, seconds: ArrayLike) -> jax.Array:
         days = jnp.divide(seconds, DAY)
