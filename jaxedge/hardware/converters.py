@@ -140,23 +140,33 @@ def saturation(x: jax.Array, lo: ArrayLike, hi: ArrayLike) -> jax.Array:
     return jnp.mean((x < lo) | (x > hi), dtype=jnp.float32)
 
 
-def affine(x: jax.Array, bits: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def affine(
+    x: jax.Array, bits: int, limits: Range | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Splits vectors into unsigned codes: x is about step * code + low.
 
     Args:
         x: [..., I].
         bits: resolution, at least 1.
+        limits: of all vectors, unit of `x`; None gives each vector its own.
+            Inputs beyond are clipped. Their gradient is that of learned steps:
+            all of what is clipped, and the rounding error elsewhere.
 
     Returns:
         code [..., I], whole numbers in [0, 2^bits - 1] whose gradient is that
-        of (x - low) / step; step and low [..., 1], one a vector; all of them
-        at least float32. A constant vector has code 0 (device_physics D.6).
+        of (x - low) / step; step and low [..., 1], or [] with limits; all of
+        them at least float32. A constant vector has code 0 (device_physics
+        D.6).
     """
     check_bits("input_bits", bits)
     # bfloat16 cannot tell 127 from 128, which would be bit plane 7 alone.
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    low = jax.lax.stop_gradient(x.min(-1, keepdims=True))
-    high = jax.lax.stop_gradient(x.max(-1, keepdims=True))
+    if limits is None:
+        low = jax.lax.stop_gradient(x.min(-1, keepdims=True))
+        high = jax.lax.stop_gradient(x.max(-1, keepdims=True))
+    else:
+        low, high = (jnp.asarray(limit, x.dtype) for limit in limits)
+        x = within(x, low, high)
     levels = 2**bits - 1
     step = (high - low) / levels
     scaled = (x - low) / jnp.where(step > 0, step, 1)

@@ -1,25 +1,26 @@
-"""Crossbar arrays: differential pairs, tiles, converters, read noise.
+"""Crossbar designs: cells, pairs, tiles, wires and converters.
 
-Letters: I inputs (rows), O outputs (column pairs), T row tiles, R rows of a
-tile, K bit planes.
+Letters: I inputs (rows), O outputs, U groups of rows that are driven at once.
 """
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxedge.core import checks
+from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
-from jaxedge.hardware import converters
-from jaxedge.hardware.devices import Device
+from jaxedge.hardware import converters, ir_drop, layout, mapping
+from jaxedge.hardware.adc import Adc
+from jaxedge.hardware.array import READS, WIRES
+from jaxedge.hardware.array import Crossbar as Crossbar
+from jaxedge.hardware.devices import Device, RandomRram
 from jaxedge.hardware.masked import MaskedRandom
-from jaxedge.hardware.sampling import draw_if
-from jaxedge.hardware.weights import Product, Weight
+from jaxedge.hardware.weights import Weight
 
-_READS = ("vector", "batch")
+_SCALES = ("max", "granular")
 
 
 @pytree
@@ -30,14 +31,43 @@ class Spec:
         device: the memory cell.
         seconds: time since programming, s.
         adc_range: share of the full scale that the ADC covers, in (0, 1].
+        r_wire: resistance of a segment of word or bit line, ohm; None has
+            ideal wires.
+        weight_clip: largest weight in standard deviations, above 0; None
+            clips none (see `mapping.map_weights`).
+        input_range: limits of the DAC, unit of the inputs, for example of
+            `calibrate`; None gives each vector its own. They have gradients.
+        adc_limit: full scale of the ADC, S, [] or [U], current per unit of
+            the largest input, for example of `calibrate`; None takes
+            `full_scale`.
+        adc: errors of the converters; None has none.
+        wire_trims: see `ir_drop.calibrate`.
         rows: rows of one tile; partial sums of tiles are converted apart and
             added digitally.
-        columns: columns of one tile; a weight takes two (interleaved pair).
-        input_bits: resolution of the inputs, per vector; None is exact.
+        columns: columns of one tile.
+        rows_on: rows driven at once, each group converted apart; None drives
+            a whole tile.
+        pair: "interleaved" has the two cells of a weight side by side,
+            "separate" in two arrays; "offset" has one cell and subtracts the
+            middle of its range digitally (the offset core of cross-sim).
+        packing: "kernel" keeps the channels of a place of a kernel in one
+            tile; "dense" fills all rows.
+        scaling: "column" maps each output to the whole range, "array" all
+            outputs together.
+        weight_bits: levels of a weight are 2^weight_bits - 1; None is
+            continuous.
+        slice_bits: bits of one cell; slices of a weight are read apart and
+            added digitally, shifted. None has no slices.
+        input_bits: resolution of the inputs; None is exact.
         bit_serial: whether inputs enter one bit plane at a time.
-        adc_bits: resolution of the ADC of a column pair, at least 2: its codes
+        adc_bits: resolution of the ADC of an output, at least 2: its codes
             are signed, with one at zero (see `converters.signed`); None is
             exact.
+        full_scale: without `adc_limit`, "max" is the current of all rows of
+            a group in the strongest column, "granular" has an LSB of one
+            level of a cell (device_physics D.8).
+        wires: "fast" takes `ir_drop.approximate`, "solved" the iteration of
+            `wires` for the whole array, thousands of times slower.
         compensate: whether one digital factor an array undoes its mean drift,
             the mean of |G+ - G-| at 0 s over that at `seconds` (the global
             compensation of Joshi et al. 2020, as in aihwkit).
@@ -49,13 +79,37 @@ class Spec:
     device: Device[Any]
     seconds: ArrayLike = 0.0
     adc_range: ArrayLike = 1.0
+    r_wire: ArrayLike | None = None
+    weight_clip: ArrayLike | None = None
+    input_range: converters.Range | None = None
+    adc_limit: ArrayLike | None = None
+    adc: Adc | None = None
+    wire_trims: ir_drop.Trims = ir_drop.Trims()
     rows: int = static(default=512)
     columns: int = static(default=512)
+    rows_on: int | None = static(default=None)
+    pair: str = static(default="interleaved")
+    packing: str = static(default="dense")
+    scaling: str = static(default="array")
+    weight_bits: int | None = static(default=None)
+    slice_bits: int | None = static(default=None)
     input_bits: int | None = static(default=None)
     bit_serial: bool = static(default=False)
     adc_bits: int | None = static(default=None)
+    full_scale: str = static(default="max")
+    wires: str = static(default="fast")
     compensate: bool = static(default=False)
     read: str = static(default="vector")
+
+    @property
+    def slices(self) -> int:
+        """S: cells that share the bits of a weight."""
+        return mapping.slices(self.weight_bits, self.slice_bits, self.pair)
+
+    @property
+    def levels(self) -> int:
+        """The highest level of a cell, the lowest being 0."""
+        return mapping.levels(self.weight_bits, self.slice_bits, self.pair)
 
     def check(self) -> None:
         """Raises UsageError for a design that cannot be."""
@@ -67,19 +121,67 @@ class Spec:
         self.device.check()
         checks.in_range("seconds", self.seconds, 0)
         checks.in_range("adc_range", self.adc_range, 0, 1, open_low=True)
-        checks.whole("rows", self.rows, 1)
-        checks.whole("columns", self.columns, 2)
-        converters.check_bits("input_bits", self.input_bits)
-        converters.check_bits("adc_bits", self.adc_bits, 2)
-        checks.choice("read", self.read, _READS)
-        if self.bit_serial and self.input_bits is None:
+        for name in ("r_wire", "weight_clip", "adc_limit"):
+            if (value := getattr(self, name)) is not None:
+                checks.in_range(name, value, 0, open_low=name != "r_wire")
+        if self.input_range is not None:
+            low, high = self.input_range
+            checks.ordered("input_range.lo", low, "input_range.hi", high)
+        self._check_sizes()
+        for name, options in _CHOICES.items():
+            checks.choice(name, getattr(self, name), options)
+        for name, needed in _NEEDS.items():
+            given = getattr(self, name)
+            if (
+                given is not None
+                and given is not False
+                and (getattr(self, needed) is None)
+            ):
+                raise checks.UsageError(
+                    f"{name} is {given!r}, but {needed} is None: give"
+                    f" {needed}, or leave {name} out."
+                )
+        if self.adc is not None:
+            self.adc.check()
+        mapped = self.weight_bits is not None or self.pair == "offset"
+        if mapped and _is_random(self.device):
             raise checks.UsageError(
-                "bit_serial is on, but input_bits is None: give the number of"
-                " bit planes."
+                "an as-formed device holds no given weight, so it has no"
+                " weight_bits and no pair='offset'; choose a device that is"
+                " programmed."
             )
 
-    def program(self, key: jax.Array, w: jax.Array | Weight) -> "Crossbar":
-        """Programs a weight as differential pairs, w = scale (G+ - G-).
+    def _check_sizes(self) -> None:
+        checks.whole("rows", self.rows, 1)
+        checks.whole("columns", self.columns, 2)
+        if self.rows_on is not None:
+            checks.whole("rows_on", self.rows_on, 1)
+            checks.in_range("rows_on", self.rows_on, high=self.rows)
+        converters.check_bits("weight_bits", self.weight_bits, 2)
+        converters.check_bits("slice_bits", self.slice_bits)
+        converters.check_bits("input_bits", self.input_bits)
+        converters.check_bits("adc_bits", self.adc_bits, 2)
+        width = self.slices * (2 if self.pair == "interleaved" else 1)
+        if width > self.columns:
+            raise checks.UsageError(
+                f"columns is {self.columns}, but a weight of {self.slices}"
+                f" slices takes {width}; use wider tiles or more slice_bits."
+            )
+
+    def layout(self, shape: tuple[int, ...]) -> layout.Layout:
+        """Where the cells of a weight of this shape lie (D.7)."""
+        return layout.plan(
+            shape,
+            rows=self.rows,
+            columns=self.columns,
+            rows_on=self.rows_on,
+            pair=self.pair,
+            slices=self.slices,
+            packing=self.packing,
+        )
+
+    def program(self, key: jax.Array, w: jax.Array | Weight) -> Crossbar:
+        """Programs a weight onto new cells (see `mapping.map_weights`).
 
         A `MaskedRandom` is written in full and its pruned pairs are reset, so
         that the mask's gradient is the difference of the two physical states
@@ -95,189 +197,63 @@ class Spec:
             weights, mask = w.weights, w.mask
             w.check()
             checks.finite("the mask", mask)
+            if self.pair == "offset":
+                raise checks.UsageError(
+                    "a pruned weight is a pair that was reset, but pair is"
+                    " 'offset'; use 'interleaved' or 'separate'."
+                )
         weights = jnp.asarray(weights)
         checks.finite("the weight to program", weights)
         # Weight per siemens overflows float16 and is coarse in bfloat16.
         wide = jnp.promote_types(weights.dtype, jnp.float32)
         matrix = weights.reshape(-1, weights.shape[-1]).astype(wide)
-        # The mapping is a decision of the programmer, not a gradient path.
-        scale = jax.lax.stop_gradient(self.device.weight_scale(matrix))
-
-        # Both cells of every pair at once: [2, I, O].
-        parts = jnp.stack([jnp.maximum(matrix, 0), jnp.maximum(-matrix, 0)])
-        target = self.device.g_min + parts / scale
-        # Rounding may lift the largest above the range, where no slope is.
-        target = converters.straight_through(
-            target, jnp.minimum(target, self.device.g_max)
+        mapped = mapping.map_weights(
+            matrix,
+            self.device,
+            pair=self.pair,
+            scaling=self.scaling,
+            clip=self.weight_clip,
+            weight_bits=self.weight_bits,
+            slice_bits=self.slice_bits,
         )
-        cells = self.device.program(key, target)
+        cells = self.device.program(key, mapped.target)
         if mask is not None:
             keep = mask.reshape(1, *matrix.shape)
             cells = self.device.reset(cells, keep)
-        return Crossbar(cells, scale, self, tuple(weights.shape))
+        shape = tuple(weights.shape)
+        columns = None
+        if self.adc is not None and self.adc_bits is not None:
+            where = (self.slices, self.layout(shape).units, shape[-1])
+            columns = self.adc.draw(stream(key, "adc"), where, self.adc_bits)
+        return Crossbar(
+            cells, mapped.scale, self, shape, mapped.origin, columns
+        )
 
     def tiles(self, inputs: int, outputs: int) -> tuple[int, int]:
         """Row and column tiles of a matrix [inputs, outputs] (D.7)."""
-        return (
-            math.ceil(inputs / self.rows),
-            math.ceil(2 * outputs / self.columns),
-        )
+        laid = self.layout((inputs, outputs))
+        return laid.row_tiles, laid.column_tiles
 
 
-@pytree
-class Crossbar(Weight):
-    """A programmed weight.
-
-    Attributes:
-        cells: state of the pairs, [2, I, O]: those that add, then those that
-            subtract.
-        scale: weight per siemens, [].
-        spec: the design.
-        shape: of the weight, [I, O] or [h, w, I, O].
-    """
-
-    cells: Any
-    scale: jax.Array
-    spec: Spec
-    shape: tuple[int, ...] = static()
-
-    @property
-    def by_vector(self) -> bool:  # pyright: ignore
-        """Converters act on single vectors, linear reads do not."""
-        return (self.spec.input_bits or self.spec.adc_bits) is not None
-
-    def conductance(self) -> jax.Array:
-        """Mean conductances G+ and G- at the time of reading, S, [2, I, O]."""
-        return self.spec.device.conductance(self.cells, self.spec.seconds)
-
-    def compensation(self) -> ArrayLike:
-        """Factor that undoes the mean drift of the array, []; 1 if not used."""
-        if not self.spec.compensate:
-            return 1.0
-
-        def size(seconds: ArrayLike) -> jax.Array:
-            g = self.spec.device.conductance(self.cells, seconds)
-            return jnp.mean(jnp.abs(g[0] - g[1]))
-
-        now = size(self.spec.seconds)
-        return jnp.where(now > 0, size(0.0) / jnp.where(now > 0, now, 1), 1)
-
-    def variance(self) -> jax.Array:
-        """Variance of one read of G+ - G-, S^2, [I, O]."""
-        std = self.spec.device.read_std(self.cells, self.spec.seconds)
-        return jnp.sum(std**2, 0)
-
-    def multiply(
-        self, x: jax.Array, product: Product, key: jax.Array | None
-    ) -> jax.Array:
-        array = self._array(key)
-        # Siemens squared, near 1e-12, are below float16; codes of more than 8
-        # bits are beyond bfloat16.
-        if self.by_vector or x.dtype == jnp.float16:
-            x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        scale = self.scale * self.compensation()
-        if not self.by_vector:
-            return scale * _noisy_product(x, array, product, key)
-        return scale * self._convert(x, array, key)
-
-    def _array(self, key: jax.Array | None) -> "_Array":
-        """What a call with this read key sees."""
-        positive, negative = self.conductance()
-        difference = positive - negative
-        if key is None:
-            return _Array(difference, None)
-        variance = self.variance()
-        if self.spec.read == "vector":
-            return _Array(difference, variance)
-        # Both cells of a pair are Gaussian, and so is their difference.
-        noise = jax.random.normal(key, variance.shape, variance.dtype)
-        difference += jnp.sqrt(variance) * noise
-        return _Array(difference, None)
-
-    def _convert(
-        self, x: jax.Array, array: "_Array", key: jax.Array | None
-    ) -> jax.Array:
-        """Quantises inputs, reads tile by tile, adds planes and tiles."""
-        spec = self.spec
-        if spec.input_bits is None:
-            full = jnp.max(jnp.abs(x), -1, keepdims=True)
-            return self._read_tiles(x, jax.lax.stop_gradient(full), array, key)
-        code, step, low = converters.affine(x, spec.input_bits)
-        if spec.bit_serial:
-            planes = converters.bit_planes(code, spec.input_bits)
-            partial = self._read_tiles(planes, 1.0, array, key)
-            powers = 2.0 ** jnp.arange(spec.input_bits)
-            total = jnp.tensordot(powers.astype(partial.dtype), partial, 1)
-        else:
-            full = 2.0**spec.input_bits - 1
-            total = self._read_tiles(code, full, array, key)
-        # W 1 is a constant of the chip, known digitally (D.6): no read noise.
-        positive, negative = self.conductance()
-        column = (positive - negative).sum(0)
-        return step * total + low * jnp.broadcast_to(column, total.shape)
-
-    def _read_tiles(
-        self,
-        x: jax.Array,
-        full: ArrayLike,
-        array: "_Array",
-        key: jax.Array | None,
-    ) -> jax.Array:
-        """[..., I] to [..., O]; inputs span [0, full] or [-full, full]."""
-        spec = self.spec
-        if spec.adc_bits is None:
-            return _noisy_product(x, array, jnp.matmul, key)
-        tiles = spec.tiles(*array.difference.shape)[0]
-        split = jax.tree.map(lambda a: _row_tiles(a, tiles, spec.rows), array)
-        x = _row_tiles(x[..., None], tiles, spec.rows)[..., 0]
-        current = _noisy_product(x, split, _tile_matmul, key)
-        # Full scale: every row driven in the strongest column (D.8, MAX).
-        column = _row_tiles(self.conductance().max(0), tiles, spec.rows).sum(1)
-        limit = spec.adc_range * column.max(-1, keepdims=True)
-        full = jnp.broadcast_to(jnp.asarray(full)[..., None], current.shape)
-        limit = jax.lax.stop_gradient(
-            full * jnp.broadcast_to(limit, current.shape)
-        )
-        return converters.signed(current, limit, spec.adc_bits).sum(-2)
+_CHOICES = {
+    "read": READS,
+    "full_scale": _SCALES,
+    "wires": WIRES,
+    "pair": layout.PAIRS,
+    "packing": layout.PACKING,
+    "scaling": mapping.SCALES,
+}
+_NEEDS = {
+    "bit_serial": "input_bits",
+    "input_range": "input_bits",
+    "slice_bits": "weight_bits",
+    "adc": "adc_bits",
+    "adc_limit": "adc_bits",
+}
 
 
-class _Array(NamedTuple):
-    """A matrix as one call reads it.
-
-    Attributes:
-        difference: G+ - G-, S, [..., R, O].
-        variance: of one read of it, S^2, same shape; None without noise.
-    """
-
-    difference: jax.Array
-    variance: jax.Array | None
-
-
-def _noisy_product(
-    x: jax.Array, array: _Array, product: Product, key: jax.Array | None
-) -> jax.Array:
-    """A product whose cells are read anew for every vector.
-
-    Independent Gaussian noise on every cell adds N(0, sum_i x_i^2 var_ij) to
-    an output: exact in distribution, without a draw a cell (D.3).
-    """
-    y = product(x, array.difference)
-    if array.variance is None or key is None:
-        return y
-    power = product(jnp.square(x), array.variance)
-    # sqrt has no slope at 0, where no input is lit.
-    std = jnp.sqrt(jnp.maximum(power, jnp.finfo(y.dtype).tiny))
-    noisy = jnp.any(array.variance > 0)
-    return y + std * draw_if(noisy, jax.random.normal, key, y.shape, y.dtype)
-
-
-def _tile_matmul(x: jax.Array, tiles: jax.Array) -> jax.Array:
-    """[..., T, R] times [T, R, O] to [..., T, O]."""
-    return jnp.einsum("...tr,tro->...to", x, tiles.astype(x.dtype))
-
-
-def _row_tiles(array: jax.Array, tiles: int, rows: int) -> jax.Array:
-    """[..., I, O] to [..., T, R, O]; rows beyond I are not driven."""
-    *lead, inputs, outputs = array.shape
-    pad = [(0, 0)] * len(lead) + [(0, tiles * rows - inputs), (0, 0)]
-    return jnp.pad(array, pad).reshape(*lead, tiles, rows, outputs)
+def _is_random(device: Any) -> bool:
+    """Whether what lies below all wrappers is an as-formed device."""
+    while hasattr(device, "device"):
+        device = device.device
+    return isinstance(device, RandomRram)

@@ -36,7 +36,7 @@ def approximate(
     r_word: ArrayLike,
     r_bit: ArrayLike,
     trims: Trims = Trims(),  # noqa: B008 - frozen
-    below: int = 0,
+    below: ArrayLike = 0,
 ) -> jax.Array:
     """The matrix that an array with its wires multiplies by, approximately.
 
@@ -52,13 +52,31 @@ def approximate(
         r_word: resistance of one segment of a word line, ohm, at least 0.
         r_bit: of one segment of a bit line.
         trims: from `calibrate`.
-        below: segments of bit line below the last row, beyond the first.
+        below: segments of bit line below the last row, beyond the first,
+            number or [..., 1, 1].
 
     Returns:
         Siemens, [..., R, C]: current = voltage @ this.
 
     Raises:
         UsageError: for a negative resistance or conductance.
+    """
+    return conductance * kept(
+        conductance, r_word=r_word, r_bit=r_bit, trims=trims, below=below
+    )
+
+
+def kept(
+    conductance: jax.Array,
+    *,
+    r_word: ArrayLike,
+    r_bit: ArrayLike,
+    trims: Trims = Trims(),  # noqa: B008 - frozen
+    below: ArrayLike = 0,
+) -> jax.Array:
+    """The share 1 / (1 + u) of its current that each cell keeps, [..., R, C].
+
+    Arguments and errors as for `approximate`.
     """
     checks.in_range("conductance", conductance, 0)
     checks.in_range("r_word", r_word, 0)
@@ -67,7 +85,7 @@ def approximate(
     upward = jnp.flip(conductance, -2)
     bit = _shared(upward, -2) + below * jnp.sum(upward, -2, keepdims=True)
     bit = r_bit * trims.bit * jnp.flip(bit, -2)
-    return conductance / (1 + word + bit)
+    return jnp.reciprocal(1 + word + bit)
 
 
 def _shared(g: jax.Array, axis: int) -> jax.Array:

@@ -126,7 +126,7 @@ def test_a_design_checks_its_device():
         ({"adc_bits": True}, ["adc_bits is True", "whole number"]),
         ({"device": "ideal"}, ["device is 'ideal'", "devices.get"]),
         ({"read": "frame"}, ["unknown read 'frame'", "batch, vector"]),
-        ({"bit_serial": True}, ["bit_serial is on", "input_bits is None"]),
+        ({"bit_serial": True}, ["bit_serial is True", "input_bits is None"]),
     ],
     ids=str,
 )

@@ -10,6 +10,8 @@ import pytest
 
 from jaxedge import core
 from jaxedge import hardware as hw
+from jaxedge.hardware.adc import Adc
+from jaxedge.hardware.converters import Range
 from jaxedge.hardware.crossbar import Spec
 
 
@@ -30,10 +32,32 @@ def on(device, *, faults=0.0, **sizes):
 
 
 PAIR, FORMED = "rram_40nm_set_reset", "rram_40nm_random"
+PCM = "pcm_nandakumar2019"
 BITS = on(PAIR, input_bits=4)
 SERIAL = on(PAIR, input_bits=4, bit_serial=True)
 ADC = on(PAIR, adc_bits=6, rows=5)
 ALL = on(PAIR, input_bits=4, bit_serial=True, adc_bits=6, rows=5, faults=0.1)
+SLICED = on(PCM, weight_bits=5, slice_bits=2, columns=24, scaling="column")
+OFFSET = on(PCM, pair="offset", input_bits=4, adc_bits=9, rows_on=4)
+WIRED = on(PAIR, r_wire=20.0, rows=8, columns=6, pair="separate")
+SAR = on(
+    PAIR,
+    adc_bits=6,
+    adc=Adc(gain=0.01, offset=0.3, mismatch=0.02, kind="sar"),
+    rows=5,
+    packing="kernel",
+)
+STOCHASTIC = on(
+    PAIR, adc_bits=6, adc=Adc(inl=0.5, kind="ramp", rounding="stochastic")
+)
+RANGES = on(
+    PAIR,
+    input_bits=4,
+    input_range=Range(-1.0, 2.0),
+    adc_bits=8,
+    adc_limit=1e-4,
+    weight_clip=2.0,
+)
 CASES = {
     "array": Case(),
     "masked": Case(masked=True),
@@ -44,6 +68,12 @@ CASES = {
     "bit_serial": Case(SERIAL, noisy=True, random=True),
     "adc": Case(ADC, noisy=True, random=True, adc=True),
     "all_converters": Case(ALL, noisy=True, random=True, adc=True),
+    "sliced": Case(SLICED, noisy=True, random=True),
+    "offset": Case(OFFSET, noisy=True, random=True, adc=True),
+    "wired": Case(WIRED, noisy=True, random=True),
+    "sar": Case(SAR, noisy=True, random=True, adc=True),
+    "stochastic": Case(STOCHASTIC, noisy=True, random=True, adc=True),
+    "ranges": Case(RANGES, noisy=True, random=True, adc=True),
     "formed": Case(on(FORMED), noisy=True, random=True, trains=False),
     "masked_set_reset": Case(on(PAIR), masked=True, noisy=True, random=True),
     "masked_formed": Case(on(FORMED), masked=True, noisy=True, random=True),

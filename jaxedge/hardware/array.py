@@ -1,0 +1,357 @@
+"""A programmed array, and how it is read.
+
+Letters: I inputs (rows), O outputs, S slices of a weight, P cells of a slice, U
+groups of rows that are driven at once, R rows of a group, K bit planes, N
+arrays side by side, C columns of one.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxedge.core.keys import stream
+from jaxedge.core.trees import pytree, static
+from jaxedge.hardware import converters, ir_drop, wires
+from jaxedge.hardware.adc import Columns
+from jaxedge.hardware.layout import Layout
+from jaxedge.hardware.sampling import draw_if
+from jaxedge.hardware.weights import Product, Weight
+
+READS = ("vector", "batch")
+WIRES = ("fast", "solved")
+
+
+@pytree
+class Crossbar(Weight):
+    """A programmed weight.
+
+    Attributes:
+        cells: state of the cells, [P, I, O], or [S, P, I, O] with slices; of a
+            pair first those that add, then those that subtract.
+        scale: weight per siemens, [] or [O].
+        spec: the design, a `crossbar.Spec`.
+        shape: of the weight, [I, O] or [h, w, I, O].
+        origin: conductance that is subtracted digitally, S, [].
+        columns: converters of this chip, [S, U, O]; None are without error.
+    """
+
+    cells: Any
+    scale: jax.Array
+    spec: Any
+    shape: tuple[int, ...] = static()
+    origin: ArrayLike = 0.0
+    columns: Columns | None = None
+
+    @property
+    def by_vector(self) -> bool:  # pyright: ignore
+        """Converters act on single vectors, linear reads do not."""
+        return (self.spec.input_bits or self.spec.adc_bits) is not None
+
+    @property
+    def layout(self) -> Layout:
+        """Where the cells lie."""
+        return self.spec.layout(self.shape)
+
+    def conductance(self) -> jax.Array:
+        """Mean conductances at the time of reading, S, shape of the cells."""
+        return self.spec.device.conductance(self.cells, self.spec.seconds)
+
+    def compensation(self) -> ArrayLike:
+        """Factor that undoes the mean drift of the array, []; 1 if not used."""
+        if not self.spec.compensate:
+            return 1.0
+
+        def size(seconds: ArrayLike) -> jax.Array:
+            g = self.spec.device.conductance(self.cells, seconds)
+            return jnp.mean(jnp.abs(self._combine(g)))
+
+        now = size(self.spec.seconds)
+        return jnp.where(now > 0, size(0.0) / jnp.where(now > 0, now, 1), 1)
+
+    def variance(self) -> jax.Array:
+        """Variance of one read of G+ - G-, S^2, [I, O] or [S, I, O]."""
+        std = self.spec.device.read_std(self.cells, self.spec.seconds)
+        return jnp.sum(std**2, -3)
+
+    def multiply(
+        self, x: jax.Array, product: Product, key: jax.Array | None
+    ) -> jax.Array:
+        # Siemens squared, near 1e-12, are below float16; codes of more than 8
+        # bits are beyond bfloat16.
+        if self.by_vector or x.dtype == jnp.float16:
+            x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        seen = self._see(key)
+        if not self.by_vector:
+            y = _noisy_product(x, self._sum(seen), product, key)
+            return self._scaled(y)
+        spec, drive = self.spec, self._drive(x)
+        total = self._read(drive, seen, key)
+        if drive.step is None or drive.low is None:
+            return self._scaled(total)
+        if spec.bit_serial:
+            powers = 2.0 ** jnp.arange(spec.input_bits)
+            total = jnp.tensordot(powers.astype(total.dtype), total, 1)
+        # W 1 is a constant of the chip, known digitally (D.6): no read noise.
+        column = self._sum(self._see(None)).difference.sum(0)
+        low = drive.low * jnp.broadcast_to(column, total.shape)
+        return self._scaled(drive.step * total + low)
+
+    def currents(
+        self, x: jax.Array, key: jax.Array | None = None
+    ) -> list[jax.Array]:
+        """What the converters of each slice get, per unit of the largest input.
+
+        Args:
+            x: [..., I].
+            key: read key, consumed; None reads without noise.
+
+        Returns:
+            S arrays of siemens, [..., U, O]; bit planes first, if inputs are
+            serial.
+        """
+        drive = self._drive(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        split = jax.tree.map(self.layout.split, self._see(key))
+        widest = jnp.asarray(drive.full)[..., None]
+        safe = jnp.where(widest > 0, widest, 1)
+        return [y / safe for y in self._partial(drive.codes, split, key)]
+
+    def limit(self, s: int = 0) -> jax.Array:
+        """Full scale of the ADC of a slice, S, broadcastable to [U, O].
+
+        Current per unit of the largest input.
+        """
+        spec, laid = self.spec, self.layout
+        if spec.adc_limit is not None:
+            limit = jnp.asarray(spec.adc_limit)
+            return limit[:, None] if limit.ndim else limit
+        if spec.full_scale == "granular":
+            span = jnp.subtract(spec.device.g_max, spec.device.g_min)
+            return span / spec.levels * (2 ** (spec.adc_bits - 1) - 1)
+        # Every row driven in the strongest column (D.8, MAX).
+        column = laid.split(self._sliced(self.conductance())[s].max(0)).sum(1)
+        return spec.adc_range * column.max(-1, keepdims=True)
+
+    @property
+    def _offset(self) -> bool:
+        """Whether a weight is one cell about a middle, and no pair."""
+        return self.layout.parts == 1
+
+    def _scaled(self, y: Any) -> jax.Array:
+        """Outputs in units of the weights."""
+        scale = self.scale * self.compensation()
+        return jnp.broadcast_to(scale, y.shape) * y
+
+    def _sliced(self, a: jax.Array) -> jax.Array:
+        """Cells as [S, P, I, O]."""
+        laid = self.layout
+        return a.reshape(laid.slices, laid.parts, laid.inputs, laid.outputs)
+
+    def _combine(self, g: jax.Array) -> jax.Array:
+        """What a column pair reads of cells [..., P, I, O]."""
+        if self._offset:
+            return g[..., 0, :, :]
+        return g[..., 0, :, :] - g[..., 1, :, :]
+
+    def _zero(self) -> ArrayLike:
+        """Conductance that stands for no weight at the time of reading, S."""
+        return jnp.divide(self.origin, self.compensation())
+
+    def _see(self, key: jax.Array | None) -> "_Array":
+        """What a call with this read key sees, [I, O] or [S, I, O]."""
+        spec = self.spec
+        g = self.conductance()
+        kept = None if spec.r_wire is None else self._kept(g)
+        difference = self._combine(g if kept is None else kept * g)
+        if key is None:
+            return _Array(difference, None)
+        if kept is None:
+            variance = self.variance()
+        else:
+            # A cell's noise is lost twice: by its drive and on its way out.
+            std = spec.device.read_std(self.cells, spec.seconds)
+            variance = jnp.sum((kept**2 * std) ** 2, -3)
+        if spec.read == "vector":
+            return _Array(difference, variance)
+        # Both cells of a pair are Gaussian, and so is their difference.
+        noise = jax.random.normal(key, variance.shape, variance.dtype)
+        difference += jnp.sqrt(variance) * noise
+        return _Array(difference, None)
+
+    def _kept(self, g: jax.Array) -> jax.Array:
+        """Share of its current that each cell keeps on resistive wires."""
+        spec, laid = self.spec, self.layout
+        # The first row of a tile lies next to the grounds.
+        lines = jnp.flip(laid.lines(self._sliced(g)), -2)
+        below = [u % laid.groups * laid.group for u in range(laid.units)]
+        ohm = spec.r_wire
+        if spec.wires == "solved":
+            kept = _solved(lines, ohm, below)
+        else:
+            kept = ir_drop.kept(
+                lines,
+                r_word=ohm,
+                r_bit=ohm,
+                trims=spec.wire_trims,
+                below=jnp.array(below)[None, :, None, None],
+            )
+        return laid.cells_of(jnp.flip(kept, -2)).reshape(g.shape)
+
+    def _powers(self) -> list[int]:
+        """What a slice counts beside the least one."""
+        bits = self.spec.slice_bits or 0
+        return [2 ** (bits * s) for s in range(self.layout.slices)]
+
+    def _sum(self, seen: "_Array") -> "_Array":
+        """All slices as one array that holds the weights alone, [I, O]."""
+        difference, variance = seen
+        if self.layout.slices > 1:
+            powers = jnp.array(self._powers(), difference.dtype)
+            difference = jnp.tensordot(powers, difference, 1)
+            if variance is not None:
+                variance = jnp.tensordot(powers**2, variance, 1)
+        if self._offset:
+            difference -= self._zero()
+        return _Array(difference, variance)
+
+    def _drive(self, x: jax.Array) -> "_Drive":
+        """What the rows of the array get for some inputs."""
+        spec = self.spec
+        if spec.input_bits is None:
+            full = jnp.max(jnp.abs(x), -1, keepdims=True)
+            return _Drive(x, jax.lax.stop_gradient(full))
+        coded = converters.affine(x, spec.input_bits, spec.input_range)
+        code, step, low = coded
+        if spec.bit_serial:
+            planes = converters.bit_planes(code, spec.input_bits)
+            return _Drive(planes, 1.0, step, low)
+        return _Drive(code, 2.0**spec.input_bits - 1, step, low)
+
+    def _partial(
+        self, x: jax.Array, split: "_Array", key: jax.Array | None
+    ) -> Iterator[jax.Array]:
+        """Partial sums of every slice, [..., U, O]."""
+        laid = self.layout
+        x = laid.split(x[..., None])[..., 0]
+        if laid.slices == 1:
+            split = jax.tree.map(lambda a: a.reshape(1, *a.shape[-3:]), split)
+        for s in range(laid.slices):
+            array = jax.tree.map(lambda a: a[s], split)  # noqa: B023
+            noise = key
+            if key is not None and laid.slices > 1:
+                noise = stream(key, "slice", s)
+            yield _noisy_product(x, array, _tile_matmul, noise)
+
+    def _read(
+        self, drive: "_Drive", seen: "_Array", key: jax.Array | None
+    ) -> jax.Array:
+        """The products of the codes, converted group by group, [..., O]."""
+        spec, x = self.spec, drive.codes
+        if spec.adc_bits is None:
+            return _noisy_product(x, self._sum(seen), jnp.matmul, key)
+        split = jax.tree.map(self.layout.split, seen)
+        total: Any = 0.0
+        partial = self._partial(x, split, key)
+        for s, (power, current) in enumerate(
+            zip(self._powers(), partial, strict=True)
+        ):
+            widest = jnp.asarray(drive.full)[..., None]
+            limit = jnp.broadcast_to(widest, current.shape) * jnp.broadcast_to(
+                self.limit(s), current.shape
+            )
+            limit = jax.lax.stop_gradient(limit)
+            total += power * self._digitise(current, limit, s, key).sum(-2)
+        if self._offset:
+            total -= self._zero() * jnp.sum(x, -1, keepdims=True)
+        return total
+
+    def _digitise(
+        self, current: jax.Array, limit: jax.Array, s: int, key: Any
+    ) -> jax.Array:
+        """What the converters make of the partial sums of a slice."""
+        spec = self.spec
+        # Single cells and codes give currents of one sign: the zero of the
+        # converter then stands in the middle of its range.
+        middle = 0.0
+        if self._offset and spec.input_bits is not None:
+            limit = limit / 2
+            middle = limit
+        if self.columns is None:
+            value = converters.signed(current - middle, limit, spec.adc_bits)
+        else:
+            columns = jax.tree.map(lambda a: a[s], self.columns)
+            noise = None if key is None else stream(key, "rounding", s)
+            value = spec.adc.convert(
+                current - middle, limit, spec.adc_bits, columns, noise
+            )
+        return value + middle
+
+
+class _Array(NamedTuple):
+    """A matrix as one call reads it.
+
+    Attributes:
+        difference: G+ - G-, S, [..., R, O].
+        variance: of one read of it, S^2, same shape; None without noise.
+    """
+
+    difference: jax.Array
+    variance: jax.Array | None
+
+
+class _Drive(NamedTuple):
+    """Inputs as the rows get them, x = step code + low.
+
+    Attributes:
+        codes: [..., I], or [K, ..., I] for bit planes.
+        full: largest code, [] or [..., 1].
+        step: [..., 1] or []; None where codes are the inputs themselves.
+        low: likewise.
+    """
+
+    codes: jax.Array
+    full: ArrayLike
+    step: ArrayLike | None = None
+    low: ArrayLike | None = None
+
+
+def _solved(lines: jax.Array, ohm: Any, below: list[int]) -> jax.Array:
+    """As `ir_drop.kept` of [N, U, R, C], from the network itself."""
+
+    def one(g: jax.Array, rows: int) -> jax.Array:
+        array = jnp.pad(g, ((0, rows), (0, 0)))  # Other rows are gated off.
+        drive = jnp.eye(len(g), len(array))
+        found = wires.iterate(array, drive, r_word=ohm, r_bit=ohm).current
+        return jnp.where(g > 0, found / jnp.where(g > 0, g, 1), 1)
+
+    return jnp.stack(
+        [
+            jnp.stack([one(g, n) for g, n in zip(array, below, strict=True)])
+            for array in lines
+        ]
+    )
+
+
+def _noisy_product(
+    x: jax.Array, array: _Array, product: Product, key: jax.Array | None
+) -> jax.Array:
+    """A product whose cells are read anew for every vector.
+
+    Independent Gaussian noise on every cell adds N(0, sum_i x_i^2 var_ij) to
+    an output: exact in distribution, without a draw a cell (D.3).
+    """
+    y = product(x, array.difference)
+    if array.variance is None or key is None:
+        return y
+    power = product(jnp.square(x), array.variance)
+    # sqrt has no slope at 0, where no input is lit.
+    std = jnp.sqrt(jnp.maximum(power, jnp.finfo(y.dtype).tiny))
+    noisy = jnp.any(array.variance > 0)
+    return y + std * draw_if(noisy, jax.random.normal, key, y.shape, y.dtype)
+
+
+def _tile_matmul(x: jax.Array, tiles: jax.Array) -> jax.Array:
+    """[..., U, R] times [U, R, O] to [..., U, O]."""
+    return jnp.einsum("...tr,tro->...to", x, tiles.astype(x.dtype))
