@@ -50,6 +50,18 @@ DEVICES = {
         ("rram_40nm_random", {"family": "log-normal"}),
         ["unknown family", "Did you mean 'lognormal'"],
     ),
+    "a family of factors": (
+        ("ideal", {"spread_family": "log-normal"}),
+        ["unknown spread_family", "Did you mean 'lognormal'"],
+    ),
+    "an effect that is there already": (
+        ("rram_40nm_set_reset", {"d2d": 0.1}),
+        ["unknown parameter of rram_40nm_set_reset 'd2d'", "c2c"],
+    ),
+    "two curves": (
+        ("ideal", {"iv_v0": 0.3, "iv_a3": 0.1}),
+        ["Polynomial", "iv_v0 or iv_a2 and iv_a3, not both"],
+    ),
     "text": (("ideal", {"read_noise": "low"}), ["read_noise", "'low'"]),
     "one of many": (
         ("ideal", {"read_noise": np.array([0.1, -0.2])}),
@@ -78,6 +90,21 @@ NUMBERS = [
     ("pcm_nandakumar2019", "t0", 0.0, "(0, inf]"),
     ("sonos", "drift", -0.1, "[0, inf]"),
     ("rram_wan2022", "flicker", -0.1, "[0, inf]"),
+    ("rram_40nm_set_reset", "c2c", 0.6, "[0, 0.5]"),
+    ("rram_40nm_set_reset", "unformed", 1.1, "[0, 1]"),
+    ("rram_40nm_set_reset", "pristine", -1e-7, "[0, inf]"),
+    ("ideal", "unformed", -0.1, "[0, 1]"),
+    ("ideal", "pristine", -1e-7, "[0, inf]"),
+    ("ideal", "d2d", -0.1, "[0, inf]"),
+    ("ideal", "c2c", np.nan, "[0, inf]"),
+    ("ideal", "rtn_amplitude", 1.1, "[0, 1]"),
+    ("ideal", "rtn_share", -0.1, "[0, 1]"),
+    ("ideal", "rtn_tau_high", 0.0, "(0, inf]"),
+    ("ideal", "rtn_tau_low", -1.0, "(0, inf]"),
+    ("ideal", "iv_v0", 0.0, "(0, inf]"),
+    ("ideal", "iv_a2", np.inf, "[-inf, inf]"),
+    ("ideal", "iv_a3", np.nan, "[-inf, inf]"),
+    ("ideal", "iv_power", -1.0, "[0, inf]"),
 ]
 
 
@@ -98,10 +125,48 @@ def test_numbers_that_no_device_has(preset, field, value, allowed):
 def test_shares_that_exceed_the_whole():
     refused(
         lambda: devices.get("rram_40nm_random", stuck_on=0.6, stuck_off=0.5),
-        "stuck_on + stuck_off is 1.1",
+        "stuck_on + stuck_off + unformed is 1.1",
         "[0, 1]",
     )
     devices.get("rram_40nm_random", stuck_on=0.6, stuck_off=0.4)
+    shares = {"stuck_on": 0.1, "stuck_off": 0.2, "unformed": 0.7}
+    devices.get("ideal", **{k: jnp.float32(v) for k, v in shares.items()})
+    refused(
+        lambda: devices.get("ideal", **shares | {"unformed": 0.8}),
+        "stuck_on + stuck_off + unformed is 1.1",
+    )
+
+
+def test_fields_with_two_owners():
+    faulty = devices.Faulty(devices.get("rram_40nm_random"), stuck_on=0.1)
+    refused(faulty.check, "Faulty", "stuck_on, unformed already")
+    twice = devices.Telegraph(devices.get("ideal", rtn_amplitude=0.1))
+    refused(twice.check, "Telegraph", "rtn_amplitude, rtn_share")
+
+
+@pytest.mark.parametrize(
+    "event, words", [(-1, ["event is -1"]), (0.5, ["whole number, got 0.5"])]
+)
+@pytest.mark.parametrize("name", ["ideal", "rram_40nm_random", "sonos"])
+def test_events_that_are_none(name, event, words):
+    device = devices.get(name)
+    refused(lambda: device.program(KEY, jnp.zeros(3), event), *words)
+
+
+def test_fault_maps_that_do_not_fit():
+    device = devices.FaultMap(IDEAL.device, np.zeros(3), np.zeros(4))
+    words = ("pinned of a FaultMap", "(4,)", "(3,)")
+    refused(lambda: device.program(KEY, jnp.zeros(3)), *words)
+    refused(device.replace(stuck=np.full(3, 0.5)).check, "0 for cells that")
+    refused(device.replace(pinned=np.full(3, -1.0)).check, "pinned is -1.0")
+
+
+def test_times_that_run_backwards():
+    device = devices.Telegraph(IDEAL.device)
+    cells = device.program(KEY, jnp.zeros(3))
+    times = jnp.array([0.0, 2.0, 1.0])
+    words = ("spacing of times", "-1.0")
+    refused(lambda: device.states(KEY, cells, times), *words)
 
 
 def test_a_design_checks_its_device():

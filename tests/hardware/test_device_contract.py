@@ -1,4 +1,4 @@
-"""One battery for every device preset."""
+"""One battery for every device preset, and for wrappers on some of them."""
 
 import dataclasses
 import functools
@@ -13,6 +13,11 @@ from jaxedge.hardware import devices
 
 MICRO = 1e-6
 NOISY = {"stuck_on": 0.1, "stuck_off": 0.1}
+SPREAD = {"d2d": 0.1, "c2c": 0.05}
+TELEGRAPH = {"rtn_amplitude": 0.2, "rtn_share": 0.5, "rtn_tau_low": 0.3}
+CUBIC = {"iv_a2": 0.1, "iv_a3": 0.5, "iv_power": 0.7}
+# Their fields that have a slope; the share of cells with a trap is drawn.
+EFFECTS = {"iv_v0", *SPREAD, *TELEGRAPH, *CUBIC} - {"rtn_share"}
 CASES = {
     "ideal": {},
     "ideal, noisy": {"program_noise": 0.05, "read_noise": 0.02},
@@ -29,9 +34,20 @@ CASES = {
     "rram_wan2022": {},
     "rram_cmo_hfox_falcone": {},
     "sonos": {},
+    "ideal, spread, cubic": SPREAD | CUBIC | {"read_noise": 0.02},
+    "ideal, telegraph, sinh": TELEGRAPH | {"iv_v0": 0.3, "read_noise": 0.02},
+    "rram_40nm_set_reset, telegraph, cubic": TELEGRAPH | CUBIC | {"c2c": 0.02},
+    "pcm_nandakumar2019, spread, sinh": SPREAD
+    | {"iv_v0": 0.3, "spread_family": "lognormal"},
+    "ideal, with everything": SPREAD
+    | TELEGRAPH
+    | CUBIC
+    | NOISY
+    | {"unformed": 0.1, "read_noise": 0.02},
 }
 TARGET = np.float32(MICRO) * np.linspace(0, 40, 24, dtype=np.float32)
 
+VOLTS = np.linspace(-0.2, 0.2, 24, dtype=np.float32)
 SECONDS = 100.0
 PLAIN, CHIPS = 0, 8
 AGAIN, REREAD, SCALED, SILENT = range(CHIPS, CHIPS + 4)
@@ -54,15 +70,17 @@ def target_of(name):
 
 
 def read(device, chip_key, read_key, target):
-    """Conductances some time later: in the mean, and as one read sees them."""
+    """Cells some time later: mean conductance, one read, and current."""
     cells = device.program(chip_key, target)
     g = device.conductance(cells, SECONDS)
-    return g, device.read(read_key, cells, SECONDS)
+    terms = device.terms(VOLTS, cells, SECONDS)
+    current = sum(drive * siemens for drive, siemens in terms)
+    return g, device.read(read_key, cells, SECONDS), current
 
 
 def total(device, chip_key, read_key, target):
-    g, seen = read(device, chip_key, read_key, target)
-    return jnp.sum(seen) / MICRO, (g, seen)
+    g, seen, current = read(device, chip_key, read_key, target)
+    return jnp.sum(seen + current) / MICRO, (g, seen, current)
 
 
 # One program a device, whose rows serve most tests below.
@@ -79,6 +97,8 @@ def arguments(name):
     silent = {"read_noise": 0.0}
     if name.startswith(MULTILEVEL):
         silent["flicker"] = 0.0
+    if "rtn_amplitude" in CASES[name]:
+        silent["rtn_amplitude"] = 0.0
     rows.append(device.replace(**silent))
     row = np.arange(len(rows))
     return (
@@ -104,16 +124,18 @@ def test_jit_and_vmap_are_an_eager_loop(name):
     _, compiled = evaluated(name)
     for row in (PLAIN, CHIPS - 1, REREAD, SCALED):
         args = jax.tree.map(lambda a, row=row: a[row], arguments(name))
-        for a, b in zip(read(*args), compiled, strict=True):
+        looped = read(*args)
+        for a, b in zip(looped, compiled, strict=True):
             assert a.shape == TARGET.shape and a.dtype == jnp.float32
-            assert (a >= 0).all() and (a < 100 * MICRO).all()
-            assert a.max() > MICRO
             np.testing.assert_allclose(a, b[row], rtol=2e-5, atol=1e-11)
+        for g in looped[:2]:
+            assert (g >= 0).all() and (g < 100 * MICRO).all()
+            assert g.max() > MICRO
 
 
 @every
 def test_keys_and_numbers_alone_decide(name):
-    _, (g, seen) = evaluated(name)
+    _, (g, seen, current) = evaluated(name)
     random = name != "ideal"
     np.testing.assert_array_equal(g[PLAIN], g[AGAIN])
     np.testing.assert_array_equal(seen[PLAIN], seen[AGAIN])
@@ -121,8 +143,12 @@ def test_keys_and_numbers_alone_decide(name):
     assert (seen[PLAIN] != seen[REREAD]).any() == random
     assert len(np.unique(g[:CHIPS], axis=0)) == (CHIPS if random else 1)
     assert (g[PLAIN] != g[SCALED]).any()
-    np.testing.assert_array_equal(g[PLAIN], g[SILENT])
     np.testing.assert_array_equal(g[SILENT], seen[SILENT])
+    # Only the noise of traps has a mean.
+    if "rtn_amplitude" not in CASES[name]:
+        np.testing.assert_array_equal(g[PLAIN], g[SILENT])
+    straight = np.allclose(current, VOLTS * g, rtol=1e-5)
+    assert get(name).linear == straight
 
 
 @every
@@ -142,7 +168,7 @@ def test_new_numbers_compile_nothing(name, compilations):
     scaled, *others = arguments(name)
     scaled = jax.tree.map(lambda number: 0.9 * number, scaled)
     with compilations() as names:
-        _, (g, _) = evaluate(scaled, *others)
+        _, (g, _, _) = evaluate(scaled, *others)
     assert not names
     expected = evaluated(name)[1][0][SCALED]
     np.testing.assert_allclose(g[PLAIN], expected, rtol=2e-5)
@@ -153,7 +179,10 @@ def test_gradients_are_finite(name):
     (device, target), _ = evaluated(name)
     for path, slope in jax.tree_util.tree_leaves_with_path(device):
         assert np.isfinite(slope).all(), path
-    device = getattr(device, "device", device)
+        if path[-1].name in EFFECTS & {*CASES[name]}:
+            assert (slope[:CHIPS] != 0).any(), path
+    while hasattr(device, "device"):
+        device = device.device
     fields = {f.name for f in dataclasses.fields(device)}
     assert np.isfinite(target).all()
     # A noise of zero that adds in quadrature has no slope.

@@ -1,7 +1,6 @@
 """Conductance models of memory cells, and presets that name their source."""
 
 from collections.abc import Callable
-import dataclasses
 import functools
 from typing import Any
 
@@ -10,12 +9,14 @@ from jaxedge.hardware.devices.base import MICRO as MICRO
 from jaxedge.hardware.devices.base import Device as Device
 from jaxedge.hardware.devices.base import Level as Level
 from jaxedge.hardware.devices.base import Programmed as Programmed
+from jaxedge.hardware.devices.base import Term as Term
 from jaxedge.hardware.devices.binary import RandomRram as RandomRram
 from jaxedge.hardware.devices.binary import Switched as Switched
 from jaxedge.hardware.devices.binary import SwitchedRram as SwitchedRram
 from jaxedge.hardware.devices.binary import (
     forming_probability as forming_probability,
 )
+from jaxedge.hardware.devices.faults import FaultMap as FaultMap
 from jaxedge.hardware.devices.faults import Faulty as Faulty
 from jaxedge.hardware.devices.fitting import Fit as Fit
 from jaxedge.hardware.devices.fitting import fit as fit
@@ -24,6 +25,12 @@ from jaxedge.hardware.devices.multilevel import CmoHfox as CmoHfox
 from jaxedge.hardware.devices.multilevel import Pcm as Pcm
 from jaxedge.hardware.devices.multilevel import Sonos as Sonos
 from jaxedge.hardware.devices.multilevel import WanRram as WanRram
+from jaxedge.hardware.devices.nonlinear import Polynomial as Polynomial
+from jaxedge.hardware.devices.nonlinear import Sinh as Sinh
+from jaxedge.hardware.devices.spread import Spread as Spread
+from jaxedge.hardware.devices.stack import with_fields as with_fields
+from jaxedge.hardware.devices.telegraph import Telegraph as Telegraph
+from jaxedge.hardware.devices.wrapper import Wrapper as Wrapper
 
 # Each preset's figures and their source; see docs/hardware.md.
 PRESETS: dict[str, Callable[..., Device[Any]]] = {
@@ -75,8 +82,11 @@ def get(name: str, **overrides: Any) -> Device[Any]:
 
     Args:
         name: a key of `PRESETS`.
-        **overrides: fields of the device, conductances in S; every device
-            also takes `stuck_on` and `stuck_off`, shares of stuck cells.
+        **overrides: fields of the device, conductances in S, and those of the
+            effects that `with_fields` puts around it: stuck cells (`stuck_on`,
+            `stuck_off`, `unformed`), telegraph noise (`rtn_amplitude`, ...),
+            a bent I-V curve (`iv_v0`, or `iv_a2` and `iv_a3`), spread (`d2d`,
+            `c2c`).
 
     Returns:
         A device.
@@ -86,15 +96,5 @@ def get(name: str, **overrides: Any) -> Device[Any]:
     """
     if name not in PRESETS:
         raise checks.unknown("device preset", name, PRESETS)
-    default = PRESETS[name]()
-    own = [f.name for f in dataclasses.fields(default)]  # type: ignore
-    faults = [f for f in ("stuck_on", "stuck_off") if f not in own]
-    for field in overrides:
-        if field not in own and field not in faults:
-            raise checks.unknown(f"parameter of {name}", field, own + faults)
-    stuck = {f: overrides.pop(f) for f in faults if f in overrides}
-    device = PRESETS[name](**overrides)
-    if stuck:
-        device = Faulty(device, **stuck)
-    device.check()
-    return device
+    kind = f"parameter of {name}"
+    return with_fields(PRESETS[name](), kind=kind, **overrides)

@@ -3,9 +3,12 @@
 A device is a frozen pytree of numbers with pure methods, so its spread, noise
 or fault rate can be swept with `vmap` and differentiated. Conductances are in
 siemens, times in seconds since programming. Three kinds of randomness stay
-apart: the chip key is spent by `program`, the read key by `read`.
+apart: the chip key is spent by `program` and is the device; the number of the
+programming event decides what differs when the same chip is written again; the
+read key is spent by `read`.
 """
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -14,6 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxedge.core import checks
+from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree
 from jaxedge.hardware.converters import within
 from jaxedge.hardware.sampling import draw_if
@@ -35,10 +39,18 @@ class Device(Generic[C]):
     g_max: Any
     read_noise: Any
 
-    def program(self, key: jax.Array, target_S: jax.Array) -> C:
-        """Writes `target_S` (any shape, S) onto new cells; consumes `key`.
+    def program(
+        self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
+    ) -> C:
+        """Writes `target_S` (any shape, S) onto the cells of one chip.
 
         Cells are drawn in float32 or wider, whatever the target's type.
+
+        Args:
+            key: chip key, consumed; it decides what programming cannot change.
+            target_S: conductances to write, S, any shape.
+            event: number of the programming event, a whole number of at least
+                0. Another event writes the same chip anew.
         """
         raise NotImplementedError
 
@@ -62,6 +74,33 @@ class Device(Generic[C]):
         noise = jax.random.normal(key, g.shape, g.dtype)
         return g + self.read_std(cells, seconds) * noise
 
+    @property
+    def linear(self) -> bool:
+        """Whether the current of a cell is proportional to the voltage."""
+        return True
+
+    def curve(self, v: jax.Array, g: jax.Array) -> "Sequence[Term]":
+        """The I-V law of cells with small-signal conductance `g`.
+
+        Currents are sums of products, so that an array is read by matrix
+        products whatever the law.
+
+        Args:
+            v: voltage of the inputs, V, [..., I].
+            g: conductance, S, such as [I, O].
+
+        Returns:
+            Terms with a drive of the shape of `v` and siemens of the shape of
+            `g`; the current is the sum of drive @ siemens over them.
+        """
+        return (Term(v, g),)
+
+    def terms(
+        self, v: jax.Array, cells: C, seconds: ArrayLike = 0.0
+    ) -> "Sequence[Term]":
+        """The `curve` of the mean conductance after `seconds`."""
+        return self.curve(v, self.conductance(cells, seconds))
+
     def weight_scale(self, weights: jax.Array) -> jax.Array:
         """Weight per siemens of a pair: the largest weight fills the range."""
         largest = jnp.max(jnp.abs(weights))
@@ -77,6 +116,13 @@ class Device(Generic[C]):
         checks.in_range("read_noise", self.read_noise, 0)
 
 
+class Term(NamedTuple):
+    """One product of a current, `drive` (V) times `siemens` (S)."""
+
+    drive: jax.Array
+    siemens: jax.Array
+
+
 class Level(NamedTuple):
     """Cells that hold any conductance: `g` (S)."""
 
@@ -88,6 +134,7 @@ class Programmed(Device[Level]):
     """A cell written to a target with Gaussian error (generic model).
 
     G = clip(target, g_min, g_max) + program_noise * g_max * eps, not below 0.
+    The error eps is one of the programming event.
 
     Attributes:
         g_min: smallest target conductance, S.
@@ -101,10 +148,13 @@ class Programmed(Device[Level]):
     program_noise: ArrayLike = 0.0
     read_noise: ArrayLike = 0.0
 
-    def program(self, key: jax.Array, target_S: jax.Array) -> Level:
+    def program(
+        self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
+    ) -> Level:
         checks.finite("target_S", target_S)
         target_S = within(physical(target_S), self.g_min, self.g_max)
         std = jnp.multiply(self.program_noise, self.g_max)
+        key = event_key(key, event)
         eps = draw_if(
             std > 0, jax.random.normal, key, target_S.shape, target_S.dtype
         )
@@ -131,3 +181,28 @@ def physical(target_S: ArrayLike) -> jax.Array:
     """A target in at least float32: bfloat16 has 8 bits for a spread."""
     target_S = jnp.asarray(target_S)
     return target_S.astype(jnp.promote_types(target_S.dtype, jnp.float32))
+
+
+def event_key(key: jax.Array, event: ArrayLike) -> jax.Array:
+    """The key of what one programming event draws; event 0 has the chip's.
+
+    Raises:
+        UsageError: unless `event` is a whole number of at least 0.
+    """
+    if isinstance(event, int) and event == 0:
+        return key
+    if not jnp.issubdtype(jnp.result_type(event), jnp.integer):
+        raise checks.UsageError(
+            f"event must be a whole number, got {event!r}; events are counted"
+            " from 0."
+        )
+    checks.in_range("event", event, 0)
+    return jnp.where(
+        jnp.equal(event, 0), key, stream(key, "event", jnp.asarray(event))
+    )
+
+
+def root(power: jax.Array) -> jax.Array:
+    """Square root with slope 0 at 0, for noise that adds in quadrature."""
+    lit = power > 0
+    return jnp.where(lit, jnp.sqrt(jnp.where(lit, power, 1)), 0)

@@ -3,7 +3,6 @@
 The 40 nm macro of arXiv:2311.07164 and arXiv:2312.09262 (device_physics D.1).
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +14,9 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
 from jaxedge.hardware.converters import straight_through
-from jaxedge.hardware.devices.base import MICRO, Device, physical
-from jaxedge.hardware.devices.faults import check_shares
+from jaxedge.hardware.devices.base import MICRO, Device, event_key, physical
+from jaxedge.hardware.devices.families import FAMILIES
+from jaxedge.hardware.devices.faults import PRISTINE, check_shares
 from jaxedge.hardware.sampling import draw_if, normal, open_uniform
 
 
@@ -40,8 +40,10 @@ class SwitchedRram(Device[Switched]):
     """Resistive memory with a random low- and high-resistance level.
 
     The 40 nm macro of arXiv:2311.07164 and arXiv:2312.09262. A target in the
-    upper half of [g_min, g_max] sets a cell, any other resets it; the level
-    reached is random (device_physics D.1).
+    upper half of [g_min, g_max] sets a cell, any other resets it. The two
+    levels of a cell are random and those of the device; every programming
+    event reaches them anew as level * (1 + c2c * eps), eps clipped at +-2
+    (device_physics D.1).
 
     Attributes:
         lrs_mean: mean low-resistance conductance, S.
@@ -50,8 +52,13 @@ class SwitchedRram(Device[Switched]):
             Unknown for this macro; labelled default.
         hrs_std: its std, S. Unknown for this macro; labelled default.
         read_noise: std of one read relative to the conductance.
+        c2c: cycle-to-cycle std relative to the level. An early release of the
+            code of arXiv:2311.07164 has .0015 to .002.
         stuck_on: share of cells that stay at their high level.
         stuck_off: share of cells that stay at their low level.
+        unformed: share of cells that stay at `pristine`.
+        pristine: conductance of an unformed cell, S (about 10 Mohm in
+            Nat. Mach. Intell. 5, 104 (2023), Extended Data Fig. 1).
         family: "normal" (truncated above 0) or "lognormal".
     """
 
@@ -62,6 +69,9 @@ class SwitchedRram(Device[Switched]):
     read_noise: ArrayLike = 0.02
     stuck_on: ArrayLike = 0.0
     stuck_off: ArrayLike = 0.0
+    c2c: ArrayLike = 0.0
+    unformed: ArrayLike = 0.0
+    pristine: ArrayLike = PRISTINE
     family: str = static(default="normal")
 
     @property
@@ -74,12 +84,14 @@ class SwitchedRram(Device[Switched]):
         """The low-resistance mean, S."""
         return self.lrs_mean
 
-    def program(self, key: jax.Array, target_S: jax.Array) -> Switched:
+    def program(
+        self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
+    ) -> Switched:
         checks.finite("target_S", target_S)
         target_S = physical(target_S)
         share = (target_S - self.g_min) / jnp.subtract(self.g_max, self.g_min)
         state = straight_through(share, jnp.where(share > 0.5, 1.0, 0.0))
-        return self._settle(key, state.astype(target_S.dtype))
+        return self._settle(key, state.astype(target_S.dtype), event)
 
     def reset(self, cells: Switched, keep: jax.Array) -> Switched:
         return cells._replace(state=cells.state * keep)
@@ -92,17 +104,21 @@ class SwitchedRram(Device[Switched]):
 
     def check(self) -> None:
         super().check()
-        checks.choice("family", self.family, _FAMILIES)
+        checks.choice("family", self.family, FAMILIES)
         checks.in_range("lrs_mean", self.lrs_mean, 0, open_low=True)
-        for name in ("lrs_std", "hrs_mean", "hrs_std"):
+        for name in ("lrs_std", "hrs_mean", "hrs_std", "pristine"):
             checks.in_range(name, getattr(self, name), 0)
+        checks.in_range("c2c", self.c2c, 0, 0.5)  # A level stays above 0.
         checks.ordered("hrs_mean", self.hrs_mean, "lrs_mean", self.lrs_mean)
-        check_shares(self.stuck_on, self.stuck_off)
+        checks.ordered("pristine", self.pristine, "lrs_mean", self.lrs_mean)
+        check_shares(self)
 
-    def _settle(self, key: jax.Array, state: jax.Array) -> Switched:
+    def _settle(
+        self, key: jax.Array, state: jax.Array, event: ArrayLike
+    ) -> Switched:
         """Cells whose levels are drawn and whose faults are pinned."""
         spread = jnp.add(self.lrs_std, self.hrs_std)
-        faults = jnp.add(self.stuck_on, self.stuck_off)
+        faults = jnp.add(self.stuck_on, self.stuck_off) + self.unformed
         high, low = draw_if(
             spread + faults > 0,
             _levels,
@@ -112,7 +128,16 @@ class SwitchedRram(Device[Switched]):
             (self,),
             _nominal,
         )
-        return Switched(high, low, state)
+        eps = draw_if(
+            jnp.greater(self.c2c, 0),
+            jax.random.normal,
+            stream(event_key(key, event), "cycle"),
+            state.shape,
+            state.dtype,
+        )
+        # No event moves a stuck cell, whose levels are equal.
+        cycle = jnp.where(high == low, 1, 1 + self.c2c * jnp.clip(eps, -2, 2))
+        return Switched(high * cycle, low * cycle, state)
 
 
 @pytree
@@ -121,23 +146,24 @@ class RandomRram(SwitchedRram):
 
     G = f G_LRS + (1 - f) G_pristine with f ~ Bernoulli(formed) (D.1). Of a
     target only the shape counts: the array is a source of random weights.
+    Cells are formed once, so a programming event keeps the pattern.
 
     Attributes:
         formed: probability that a cell is formed, see `forming_probability`.
-        pristine: conductance of an unformed cell, S (about 10 Mohm in
-            Nat. Mach. Intell. 5, 104 (2023), Extended Data Fig. 1).
+            (`unformed` are cells that fail to form at any voltage.)
     """
 
     formed: ArrayLike = 0.5
-    pristine: ArrayLike = 0.1 * MICRO
 
-    def program(self, key: jax.Array, target_S: jax.Array) -> Switched:
+    def program(
+        self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
+    ) -> Switched:
         target_S = physical(target_S)
         u = jax.random.uniform(
             stream(key, "forming"), target_S.shape, target_S.dtype
         )
         formed = u < self.formed
-        cells = self._settle(key, formed.astype(target_S.dtype))
+        cells = self._settle(key, formed.astype(target_S.dtype), event)
         low = jnp.where(formed, cells.low, self.pristine)
         # A stuck cell keeps its level whether or not it was formed.
         stuck = cells.low == cells.high
@@ -153,8 +179,6 @@ class RandomRram(SwitchedRram):
     def check(self) -> None:
         super().check()
         checks.in_range("formed", self.formed, 0, 1, open_low=True)
-        checks.in_range("pristine", self.pristine, 0)
-        checks.ordered("pristine", self.pristine, "lrs_mean", self.lrs_mean)
         if checks.concrete(self.formed) and checks.concrete(self.lrs_std):
             equal = (np.asarray(self.formed) == 1) & (
                 np.asarray(self.lrs_std) == 0
@@ -189,11 +213,16 @@ def _levels(
     """High and low levels, equal where a cell is stuck."""
     # One draw for all three: a chip costs little beside its numbers.
     u_lrs, u_hrs, u_stuck = open_uniform(key, (3, *shape), dtype)
-    high = _FAMILIES[device.family](u_lrs, device.lrs_mean, device.lrs_std)
+    high = FAMILIES[device.family](u_lrs, device.lrs_mean, device.lrs_std)
     low = jnp.abs(device.hrs_mean + device.hrs_std * normal(u_hrs))
     off = u_stuck > 1 - 2 * device.stuck_off
     on = u_stuck < 2 * device.stuck_on - 1
-    return jnp.where(off, low, high), jnp.where(on, high, low)
+    unformed = ~on & (u_stuck < 2 * (device.stuck_on + device.unformed) - 1)
+    high, low = jnp.where(off, low, high), jnp.where(on, high, low)
+    return (
+        jnp.where(unformed, device.pristine, high),
+        jnp.where(unformed, device.pristine, low),
+    )
 
 
 def _nominal(
@@ -204,30 +233,3 @@ def _nominal(
         jnp.full(shape, device.lrs_mean, dtype),
         jnp.full(shape, device.hrs_mean, dtype),
     )
-
-
-def _normal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
-    """Normal truncated above 0, from a uniform on (-1, 1)."""
-    spread = jnp.greater(std, 0)
-    mean_stds = jnp.asarray(mean, u.dtype) / jnp.where(spread, std, 1)
-    below = jnp.where(spread, jax.scipy.stats.norm.cdf(-mean_stds), 0)
-    return jnp.asarray(mean) + std * normal(u * (1 - below) + below)
-
-
-def _lognormal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
-    """Lognormal with the given mean and std of the conductance itself."""
-    ratio = jnp.divide(std, mean)
-    power = ratio**2
-    # sqrt(log1p(power)) / ratio, by its series where float32 cannot divide;
-    # the root alone would have no slope at 0.
-    large = power > 1e-4
-    safe = jnp.where(large, power, 1)
-    factor = jnp.where(large, jnp.sqrt(jnp.log1p(safe) / safe), 1 - power / 4)
-    location = jnp.log(jnp.asarray(mean)) - jnp.log1p(power) / 2
-    return jnp.exp(location + ratio * factor * normal(u))
-
-
-_FAMILIES: dict[str, Callable[..., jax.Array]] = {
-    "normal": _normal,
-    "lognormal": _lognormal,
-}

@@ -1,16 +1,20 @@
 """Cells that no programming moves, on any device."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree
-from jaxedge.hardware.devices.base import Device
+from jaxedge.hardware.devices.base import MICRO, Device
+from jaxedge.hardware.devices.wrapper import Wrapper
+
+# About 10 Mohm, Nat. Mach. Intell. 5, 104 (2023), Extended Data Fig. 1.
+PRISTINE = 0.1 * MICRO
 
 
 class Faulted(NamedTuple):
@@ -27,48 +31,8 @@ class Faulted(NamedTuple):
     pinned: jax.Array
 
 
-@pytree
-class Faulty(Device[Faulted]):
-    """A device with stuck cells, pinned to the ends of its range.
-
-    The fault model of MemTorch and MNSIM: independent cells stay at `g_max` or
-    at `g_min` whatever is written. A stuck cell does not drift; it is read
-    with the device's relative white noise. The chip key draws the faults from
-    its stream "faults" and everything else as the device without faults does.
-
-    Attributes:
-        device: what the sound cells are.
-        stuck_on: share of cells that stay at `g_max`.
-        stuck_off: share of cells that stay at `g_min`.
-    """
-
-    device: Device[Any]
-    stuck_on: ArrayLike = 0.0
-    stuck_off: ArrayLike = 0.0
-
-    @property
-    def g_min(self) -> ArrayLike:
-        """Of the device, S."""
-        return self.device.g_min
-
-    @property
-    def g_max(self) -> ArrayLike:
-        """Of the device, S."""
-        return self.device.g_max
-
-    @property
-    def read_noise(self) -> ArrayLike:
-        """Of the device."""
-        return self.device.read_noise
-
-    def program(self, key: jax.Array, target_S: jax.Array) -> Faulted:
-        cells = self.device.program(key, target_S)
-        g = self.device.conductance(cells)
-        u = jax.random.uniform(stream(key, "faults"), g.shape, g.dtype)
-        on, off = u < self.stuck_on, u >= 1 - jnp.asarray(self.stuck_off)
-        sound = jnp.where(on | off, 0, 1).astype(g.dtype)
-        pinned = jnp.where(on, self.g_max, self.g_min).astype(g.dtype)
-        return Faulted(cells, sound, pinned)
+class _Pinned(Wrapper[Faulted]):
+    """What stuck cells do: no drift, and relative white noise at a read."""
 
     def reset(self, cells: Faulted, keep: jax.Array) -> Faulted:
         return cells._replace(cells=self.device.reset(cells.cells, keep))
@@ -84,26 +48,108 @@ class Faulty(Device[Faulted]):
         stuck = self.read_noise * cells.pinned
         return cells.sound * std + (1 - cells.sound) * stuck
 
-    def weight_scale(self, weights: jax.Array) -> jax.Array:
-        return self.device.weight_scale(weights)
+    def read(
+        self, key: jax.Array, cells: Faulted, seconds: ArrayLike = 0.0
+    ) -> jax.Array:
+        g = self.device.read(key, cells.cells, seconds)
+        # The numbers that the device would use here, which no other cell has.
+        noise = jax.random.normal(key, g.shape, g.dtype)
+        stuck = cells.pinned + self.read_noise * cells.pinned * noise
+        return cells.sound * g + (1 - cells.sound) * stuck
 
-    def replace(self, **fields: Any) -> "Faulty":
-        own = {f.name for f in dataclasses.fields(self)}  # type: ignore
-        mine = {k: v for k, v in fields.items() if k in own}
-        rest = {k: v for k, v in fields.items() if k not in own}
-        if rest:
-            mine["device"] = self.device.replace(**rest)
-        return dataclasses.replace(self, **mine)  # type: ignore[type-var]
+
+@pytree
+class Faulty(_Pinned):
+    """A device with stuck cells: at the ends of its range, or unformed.
+
+    The fault model of MemTorch and MNSIM: independent cells stay at `g_max`, at
+    `g_min` or, unformed, at `pristine`, whatever is written. The chip key draws
+    the faults from its stream "faults".
+
+    Attributes:
+        device: what the sound cells are.
+        stuck_on: share of cells that stay at `g_max`.
+        stuck_off: share of cells that stay at `g_min`.
+        unformed: share of cells that stay at `pristine`.
+        pristine: conductance of an unformed cell, S; about 10 Mohm in
+            Nat. Mach. Intell. 5, 104 (2023), unknown for other devices.
+    """
+
+    device: Device[Any]
+    stuck_on: ArrayLike = 0.0
+    stuck_off: ArrayLike = 0.0
+    unformed: ArrayLike = 0.0
+    pristine: ArrayLike = PRISTINE
+
+    def program(
+        self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
+    ) -> Faulted:
+        cells = self.device.program(key, target_S, event)
+        g = self.device.conductance(cells)
+        u = jax.random.uniform(stream(key, "faults"), g.shape, g.dtype)
+        on, off = u < self.stuck_on, u >= 1 - jnp.asarray(self.stuck_off)
+        unformed = ~on & (u < jnp.add(self.stuck_on, self.unformed))
+        sound = jnp.where(on | off | unformed, 0, 1).astype(g.dtype)
+        pinned = jnp.where(on, self.g_max, self.g_min)
+        pinned = jnp.where(unformed, self.pristine, pinned)
+        return Faulted(cells, sound, pinned.astype(g.dtype))
 
     def check(self) -> None:
-        self.device.check()
-        check_shares(self.stuck_on, self.stuck_off)
+        super().check()
+        check_shares(self)
+        checks.in_range("pristine", self.pristine, 0)
 
 
-def check_shares(stuck_on: ArrayLike, stuck_off: ArrayLike) -> None:
-    """Raises UsageError unless both are shares of one whole."""
-    checks.in_range("stuck_on", stuck_on, 0, 1)
-    checks.in_range("stuck_off", stuck_off, 0, 1)
-    if checks.concrete(stuck_on) and checks.concrete(stuck_off):
-        total = jnp.add(stuck_on, stuck_off)
-        checks.in_range("stuck_on + stuck_off", total, 0, 1)
+@pytree
+class FaultMap(_Pinned):
+    """A device whose stuck cells are known, such as those of a measured array.
+
+    The map is one of the design and the same on every chip. A crossbar of a
+    weight [I, O] has cells [2, I, O]: those that add, then those that subtract.
+
+    Attributes:
+        device: what the sound cells are.
+        stuck: 1 where a cell is stuck and 0 elsewhere, shape of the targets.
+        pinned: conductance of a stuck cell, S, same shape; ignored elsewhere.
+    """
+
+    device: Device[Any]
+    stuck: ArrayLike
+    pinned: ArrayLike
+
+    def program(
+        self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
+    ) -> Faulted:
+        cells = self.device.program(key, target_S, event)
+        g = self.device.conductance(cells)
+        for name in ("stuck", "pinned"):
+            shape = np.shape(getattr(self, name))
+            if shape != g.shape:
+                raise checks.UsageError(
+                    f"{name} of a FaultMap has shape {shape}, but the cells to"
+                    f" program have {g.shape}; give one entry a cell."
+                )
+        sound = 1 - jnp.asarray(self.stuck, g.dtype)
+        return Faulted(cells, sound, jnp.asarray(self.pinned, g.dtype))
+
+    def check(self) -> None:
+        super().check()
+        if checks.concrete(self.stuck):
+            if not np.isin(self.stuck, (0, 1)).all():
+                raise checks.UsageError(
+                    "stuck of a FaultMap must hold 0 for cells that work and 1"
+                    " for cells that are stuck."
+                )
+        checks.in_range("pinned", self.pinned, 0)
+
+
+def check_shares(device: Any) -> None:
+    """Raises UsageError unless the shares of faults are those of one whole."""
+    names = ("stuck_on", "stuck_off", "unformed")
+    shares = [getattr(device, name) for name in names]
+    for name, share in zip(names, shares, strict=True):
+        checks.in_range(name, share, 0, 1)
+    if all(checks.concrete(share) for share in shares):
+        total = sum(np.asarray(share, np.float64) for share in shares)
+        # Shares in float32 may exceed 1 by their rounding.
+        checks.in_range(" + ".join(names), np.round(total, 6), 0, 1)

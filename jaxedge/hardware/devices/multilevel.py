@@ -2,12 +2,12 @@
 
 Each law was fitted by others to published measurements; the figures are those
 of IBM/aihwkit 1.2 and sandialabs/cross-sim 3.2 (device_physics section 5).
-Fits are in microsiemens, everything else in siemens. The chip key has two
-streams: "write" is the error of one programming event, "course" decides how
-the cell changes from then on.
+Fits are in microsiemens, everything else in siemens. The key of a programming
+event has two streams: "write" is its error, "course" decides how the cell
+changes from then on. The fits do not tell devices from events, so both are
+drawn anew when a chip is written again.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -19,9 +19,15 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
 from jaxedge.hardware.converters import within
-from jaxedge.hardware.devices.base import MICRO, C, Device, physical
-
-DAY = 24 * 3600.0
+from jaxedge.hardware.devices import tables
+from jaxedge.hardware.devices.base import (
+    MICRO,
+    C,
+    Device,
+    event_key,
+    physical,
+    root,
+)
 
 
 class Multilevel(Device[C]):
@@ -39,6 +45,11 @@ class Multilevel(Device[C]):
     write_error: Any
     flicker: Any
 
+    def program(
+        self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
+    ) -> C:
+        return self._write(event_key(key, event), self._target(target_S))
+
     def check(self) -> None:
         super().check()
         checks.in_range("g_min", self.g_min, 0)
@@ -49,9 +60,12 @@ class Multilevel(Device[C]):
 
     def read_std(self, cells: C, seconds: ArrayLike = 0.0) -> jax.Array:
         white = self.read_noise * self.conductance(cells, seconds)
-        power = white**2 + (self.flicker * self._flicker(cells, seconds)) ** 2
-        lit = power > 0  # A root has no slope at 0.
-        return jnp.where(lit, jnp.sqrt(jnp.where(lit, power, 1)), 0)
+        flicker = self.flicker * self._flicker(cells, seconds)
+        return root(white**2 + flicker**2)
+
+    def _write(self, key: jax.Array, target: jax.Array) -> C:
+        """Cells after one programming event, whose key is consumed."""
+        raise NotImplementedError
 
     def _flicker(self, cells: C, seconds: ArrayLike) -> jax.Array:
         """Published std of one read, S."""
@@ -115,8 +129,7 @@ class Pcm(Multilevel[Drifting]):
     reference: float = static(default=25 * MICRO)
     stretched: bool = static(default=True)
 
-    def program(self, key: jax.Array, target_S: jax.Array) -> Drifting:
-        target = self._target(target_S)
+    def _write(self, key: jax.Array, target: jax.Array) -> Drifting:
         full = self.g_max if self.stretched else self.reference
         std = _polynomial(self.error, target / full) * MICRO
         std *= jnp.divide(full, self.reference) * self.write_error
@@ -169,8 +182,7 @@ class Relaxing(NamedTuple):
 class _Wandering(Multilevel[Relaxing]):
     """Devices whose law is a mean and a spread at every time."""
 
-    def program(self, key: jax.Array, target_S: jax.Array) -> Relaxing:
-        target = self._target(target_S)
+    def _write(self, key: jax.Array, target: jax.Array) -> Relaxing:
         z = _normal(key, "course", target)
         return Relaxing(target, z, jnp.ones_like(target))
 
@@ -206,7 +218,7 @@ class WanRram(_Wandering):
     read_noise: ArrayLike = 0.01
 
     def _course(self, cells: Relaxing, seconds: ArrayLike) -> jax.Array:
-        c = _between(jnp.log(jnp.maximum(seconds, 1.0)), *_WAN)
+        c = _between(jnp.log(jnp.maximum(seconds, 1.0)), *tables.WAN)
         std = _polynomial(c, cells.start / self.g_max)
         std *= self.g_max / (40 * MICRO) * MICRO * self.write_error
         return cells.start + std * cells.z
@@ -240,8 +252,7 @@ class CmoHfox(_Wandering):
     drift: ArrayLike = 1.0
     error: tuple[float, float] = static(default=(0.00081107, 0.00106879))
 
-    def program(self, key: jax.Array, target_S: jax.Array) -> Relaxing:
-        target = self._target(target_S)
+    def _write(self, key: jax.Array, target: jax.Array) -> Relaxing:
         std = (self.error[0] * MICRO + self.error[1] * target) * (
             self.write_error
         )
@@ -288,8 +299,8 @@ class Sonos(_Wandering):
     drift: ArrayLike = 1.0
 
     def _course(self, cells: Relaxing, seconds: ArrayLike) -> jax.Array:
-        days = jnp.divide(seconds, DAY)
-        law = _between(days, *_SONOS)
+        days = jnp.divide(seconds, tables.DAY)
+        law = _between(days, *tables.SONOS)
         start = cells.start / _NANOAMPERE
         moved = _chebyshev(law[2:], start / 800 - 1)
         mean = start + self.drift * moved
@@ -345,55 +356,3 @@ def _between(
         jnp.interp(jnp.asarray(x, jnp.float32), places, column)
         for column in rows.T.astype(np.float32)
     ]
-
-
-# log seconds; c_0 to c_4 at each.
-_WAN = (
-    np.array([0.0, math.log(DAY), math.log(2 * DAY)], np.float32),
-    np.array(
-        [
-            [0.348, 16.030, -43.853, 45.393, -16.815],
-            [0.701, 22.086, -50.773, 47.095, -16.458],
-            [0.782, 20.274, -43.507, 37.062, -11.934],
-        ]
-    ),
-)
-# Days; A and B in nA, then p_t in powers of I / nA.
-_SONOS_FIT = np.array(
-    [
-        [19.88665, 176.3115] + [0.0] * 11,
-        [25.59102, 186.85544, 6.83650e-01, 6.51250e-03, -4.03163e-04,
-         3.37944e-06, -1.87435e-08, 5.88902e-11, -1.07685e-13, 1.17751e-16,
-         -7.60016e-20, 2.67255e-23, -3.94954e-27],
-        [28.72753, 193.56834, 6.60925e-01, 8.60627e-03, -1.72936e-04,
-         7.44096e-07, -5.94866e-09, 2.36734e-11, -4.83740e-14, 5.56072e-17,
-         -3.65397e-20, 1.28405e-23, -1.87450e-27],
-        [31.04318, 198.90332, 1.15821e00, 1.96116e-02, -4.70807e-04,
-         3.67510e-06, -2.08786e-08, 6.59752e-11, -1.19499e-13, 1.28435e-16,
-         -8.11574e-20, 2.78802e-23, -4.02057e-27],
-        [33.76214, 204.77023, 8.72216e-01, 1.70926e-02, -2.23370e-04,
-         1.57526e-06, -1.32779e-08, 5.08256e-11, -1.01251e-13, 1.14633e-16,
-         -7.46124e-20, 2.60559e-23, -3.78724e-27],
-        [34.57909, 207.34309, 1.15294e00, 1.03149e-02, -6.05199e-05,
-         1.76086e-08, -6.46690e-09, 3.39044e-11, -7.53872e-14, 8.98185e-17,
-         -6.00346e-20, 2.12615e-23, -3.11099e-27],
-    ]
-)  # fmt: skip
-
-
-def _stable(powers: np.ndarray) -> np.ndarray:
-    """Powers of I over [0, 1600] nA as Chebyshev terms.
-
-    In float32 the powers cancel to a hundredth of their size; these do not.
-    """
-    fit = np.polynomial.Polynomial(powers)
-    cheb = fit.convert(
-        kind=np.polynomial.Chebyshev, domain=[0, 1600], window=[-1, 1]
-    )
-    return np.resize(np.append(cheb.coef, np.zeros(11)), 11)
-
-
-_SONOS = (
-    np.arange(6, dtype=np.float32),
-    np.stack([np.append(row[:2], _stable(row[2:])) for row in _SONOS_FIT]),
-)
