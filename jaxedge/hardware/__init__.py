@@ -9,15 +9,15 @@ from jaxedge.hardware import crossbar as crossbar
 from jaxedge.hardware import devices as devices
 from jaxedge.hardware import energy as energy
 from jaxedge.hardware import wires as wires
+from jaxedge.hardware.convolution import conv as conv
+from jaxedge.hardware.convolution import patches as patches
 from jaxedge.hardware.crossbar import Crossbar as Crossbar
 from jaxedge.hardware.masked import MaskedRandom as MaskedRandom
 from jaxedge.hardware.weights import Plan as Plan
 from jaxedge.hardware.weights import Weight as Weight
-from jaxedge.hardware.weights import conv as conv
 from jaxedge.hardware.weights import deploy as deploy
 from jaxedge.hardware.weights import dot as dot
 from jaxedge.hardware.weights import is_weight as is_weight
-from jaxedge.hardware.weights import patches as patches
 from jaxedge.hardware.weights import program as program
 
 __all__ = [

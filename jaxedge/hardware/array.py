@@ -99,6 +99,33 @@ class Crossbar(Weight):
         low = drive.low * jnp.broadcast_to(column, total.shape)
         return self._scaled(drive.step * total + low)
 
+    def split(self, groups: int) -> "Crossbar":
+        def every(number: ArrayLike) -> jax.Array:
+            return jnp.broadcast_to(number, (groups, *jnp.shape(number)))
+
+        def parts(a: jax.Array, axis: int) -> jax.Array:
+            if a.shape[axis] == 1:  # A ramp is shared.
+                return every(a)
+            return jnp.stack(jnp.split(a, groups, axis))
+
+        scale = every(self.scale)
+        if jnp.ndim(self.scale):
+            scale = parts(self.scale, -1)
+        columns = self.columns
+        if columns is not None:
+            *plain, weights = columns
+            if weights is not None:
+                weights = parts(weights, -2)
+            columns = Columns(*[parts(a, -1) for a in plain], weights)
+        return Crossbar(
+            jax.tree.map(lambda a: parts(a, -1), self.cells),
+            scale,
+            jax.tree.map(every, self.spec),
+            (*self.shape[:-1], self.shape[-1] // groups),
+            every(self.origin),
+            columns,
+        )
+
     def currents(
         self, x: jax.Array, key: jax.Array | None = None
     ) -> list[jax.Array]:

@@ -44,3 +44,9 @@ class MaskedRandom(Weight):
         self.check()
         matrix = self.weights * self.mask
         return product(x, matrix.reshape(-1, matrix.shape[-1]))
+
+    def split(self, groups: int) -> "MaskedRandom":
+        def parts(a: jax.Array) -> jax.Array:
+            return jnp.stack(jnp.split(a, groups, -1))
+
+        return MaskedRandom(parts(self.weights), parts(self.mask))

@@ -1,19 +1,18 @@
-"""Hardware is a kind of weight: the leaf protocol, `dot`, `conv`, `deploy`.
+"""Hardware is a kind of weight: the leaf protocol, `dot`, `deploy`.
 
 A network multiplies by whatever leaf it finds in its parameters. A plain array
 is ideal hardware; a `Weight` knows its own physics.
 
-Letters: B batch, H height, W width, I inputs, O outputs.
+Letters: I inputs, O outputs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import math
 import re
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.core.keys import check_key, stream
@@ -21,7 +20,6 @@ from jaxedge.core.trees import map_named, pytree, static
 
 # A product that is linear in both arguments: (x, matrix [I, O]) -> y.
 Product = Callable[[jax.Array, jax.Array], jax.Array]
-Padding = str | Sequence[tuple[int, int]]
 
 
 class Weight:
@@ -41,6 +39,15 @@ class Weight:
         self, x: jax.Array, product: Product, key: jax.Array | None
     ) -> jax.Array:
         """`product(x, matrix)` as this hardware computes it."""
+        raise NotImplementedError
+
+    def split(self, groups: int) -> "Weight":
+        """The outputs in equal parts, each an array of its own.
+
+        Returns:
+            A leaf whose every array has a leading axis [groups], over which
+            `multiply` can be mapped.
+        """
         raise NotImplementedError
 
     @property
@@ -87,97 +94,8 @@ def dot(
             f"dot needs a weight [I, O], got shape {tuple(w.shape)}; use conv"
             " for a kernel [h, w, I, O]."
         )
-    _check_fan("dot", x, w.shape[0])
-    return _multiply(x, w, _matmul, key)
-
-
-def conv(
-    x: jax.Array,
-    w: jax.Array | Weight,
-    *,
-    strides: int | Sequence[int] = 1,
-    padding: Padding = "SAME",
-    key: jax.Array | None = None,
-) -> jax.Array:
-    """Convolves images with a kernel on any hardware.
-
-    Hardware whose converters see one vector at a time gets every patch as a
-    vector of h * w * I inputs (device_physics D.7).
-
-    Args:
-        x: [B, H, W, I], floating point.
-        w: array or hardware leaf of shape [h, w, I, O].
-        strides: one number, or one for each of H and W.
-        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
-        key: read key, consumed; None reads without noise.
-
-    Returns:
-        [B, H', W', O], dtype of `x`.
-
-    Raises:
-        UsageError: when the shapes do not fit.
-    """
-    x = jnp.asarray(x)
-    if len(w.shape) != 4 or x.ndim != 4:
-        raise checks.UsageError(
-            f"conv needs x [B, H, W, I] and a kernel [h, w, I, O], got"
-            f" {x.shape} and {tuple(w.shape)}."
-        )
-    _check_fan("conv", x, w.shape[2])
-    strides = _strides(strides)
-    _check_window(x.shape[1:3], w.shape[:2], padding)
-    if isinstance(w, Weight) and w.by_vector:
-        vectors = patches(x, w.shape[:2], strides, padding)
-        return _multiply(vectors, w, _matmul, key)
-
-    def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
-        return jax.lax.conv_general_dilated(
-            x,
-            matrix.reshape(w.shape).astype(x.dtype),
-            strides,
-            padding if isinstance(padding, str) else tuple(padding),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-
-    return _multiply(x, w, product, key)
-
-
-def patches(
-    x: jax.Array,
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Padding,
-) -> jax.Array:
-    """Unrolls images into the vectors that a kernel meets.
-
-    Shifted slices instead of a convolution with a one-hot kernel: faster on
-    CPU, and with a gradient that is fast inside scans.
-
-    Args:
-        x: [B, H, W, I].
-        window: kernel height and width.
-        strides: one for each of H and W.
-        padding: as in `conv`.
-
-    Returns:
-        [B, H', W', h * w * I], in the order of a kernel reshaped to [-1, O].
-    """
-    if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(
-            x.shape[1:3], tuple(window), tuple(strides), padding
-        )
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    counts = [
-        (n - k) // s + 1
-        for n, k, s in zip(x.shape[1:3], window, strides, strict=True)
-    ]
-    stops = [(n - 1) * s + 1 for n, s in zip(counts, strides, strict=True)]
-    shifts = [
-        x[:, i : i + stops[0] : strides[0], j : j + stops[1] : strides[1]]
-        for i in range(window[0])
-        for j in range(window[1])
-    ]
-    return jnp.concatenate(shifts, -1)
+    check_fan("dot", x, w.shape[0])
+    return multiply(x, w, matmul, key)
 
 
 def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
@@ -314,59 +232,18 @@ def deploy(
     return deployed
 
 
-def _strides(strides: int | Sequence[int]) -> tuple[int, int]:
-    """Strides of H and W."""
-    try:
-        pair = np.asarray(strides)
-    except ValueError:  # ragged
-        pair = np.zeros(0)
-    pair = np.broadcast_to(pair, 2) if pair.ndim == 0 else pair
-    if pair.shape != (2,) or pair.dtype.kind not in "iu" or (pair < 1).any():
-        raise checks.UsageError(
-            f"strides are {strides!r}, but must be one whole number of at"
-            " least 1, or one for each of height and width."
-        )
-    return int(pair[0]), int(pair[1])
-
-
-def _check_window(
-    image: Sequence[int], window: Sequence[int], padding: Padding
-) -> None:
-    """Raises unless the padded image holds the window at least once."""
-    if isinstance(padding, str):
-        known = ("SAME", "SAME_LOWER", "VALID")
-        checks.choice("padding", padding, known)
-        if padding != "VALID":
-            return
-        padding = ((0, 0), (0, 0))
-    try:
-        pads = np.asarray(padding)
-    except ValueError:  # ragged
-        pads = np.zeros(0)
-    if pads.shape != (2, 2):
-        raise checks.UsageError(
-            f"padding is {padding!r}, but must be 'SAME', 'VALID' or"
-            " ((top, bottom), (left, right))."
-        )
-    padded = [int(n + p.sum()) for n, p in zip(image, pads, strict=True)]
-    if any(n < k for n, k in zip(padded, window, strict=True)):
-        raise checks.UsageError(
-            f"a window of {tuple(window)} does not fit in images of"
-            f" {tuple(padded)} after padding; pad with 'SAME' or use a smaller"
-            " window."
-        )
-
-
-def _matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
+def matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """The product of vectors [..., I] and a matrix [I, O]."""
     return jnp.matmul(x, matrix.astype(x.dtype))
 
 
-def _multiply(
+def multiply(
     x: jax.Array,
     w: jax.Array | Weight,
     product: Product,
     key: jax.Array | None,
 ) -> jax.Array:
+    """`product(x, w)` on any hardware, with the dtype of `x`."""
     if key is not None:
         check_key(key)
     if isinstance(w, Weight):
@@ -374,7 +251,8 @@ def _multiply(
     return product(x, w)
 
 
-def _check_fan(name: str, x: jax.Array, fan: int) -> None:
+def check_fan(name: str, x: jax.Array, fan: int) -> None:
+    """Raises UsageError unless `x` is floating and its last axis `fan`."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise checks.UsageError(
             f"{name} needs floating-point inputs, got {x.dtype}; convert them"

@@ -1,6 +1,7 @@
 """Every mistake gets one line that names the culprit and what is allowed."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -255,6 +256,15 @@ def test_windows_that_do_not_fit():
     refused(lambda: hw.conv(IMAGE, big, padding="VALID"), *words)
     refused(lambda: hw.conv(IMAGE, KERNEL, padding="FULL"), "padding 'FULL'")
     refused(lambda: hw.conv(IMAGE, KERNEL, padding=((1, 1),)), "padding is")
+
+
+def test_groups_and_dilation_that_do_not_fit():
+    conv = functools.partial(hw.conv, IMAGE, KERNEL)
+    refused(lambda: conv(groups=0), "groups is 0")
+    refused(lambda: conv(groups=3), "4 outputs", "3 equal groups")
+    refused(lambda: conv(groups=2), "last axis must be 6")
+    refused(lambda: conv(dilation=0), "dilation is 0")
+    refused(lambda: conv(dilation=(8, 4), padding="VALID"), "window of (9, 5)")
 
 
 @pytest.mark.parametrize("key", [0, jnp.zeros(2, jnp.uint32)], ids=type)

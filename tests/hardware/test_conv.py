@@ -137,3 +137,77 @@ def test_an_adc_sees_one_patch_at_a_time():
     np.testing.assert_allclose(y, jax.jit(hw.dot)(vectors, matrix), rtol=1e-5)
     plain = conv(x, w, strides=2, padding="VALID")
     assert np.abs(y - plain).max() > 0.01
+
+
+# Groups, dilation, outputs; the last has three kernels for each channel.
+GROUPED = [(2, 1, 4), (4, 1, 4), (1, (2, 1), 3), (2, 2, 6), (4, 1, 12)]
+
+
+def grouped_model(x, w, groups, dilation):
+    """Zeros between a kernel's entries, and a product for each group."""
+    dilation = pair(dilation)
+    h, wide, _, outputs = w.shape
+    reach = [(n - 1) * d + 1 for n, d in zip((h, wide), dilation, strict=True)]
+    kernel = np.zeros((*reach, *w.shape[2:]))
+    kernel[:: dilation[0], :: dilation[1]] = w
+    parts = []
+    for x_part, w_part in zip(
+        np.split(np.asarray(x), groups, -1),
+        np.split(kernel, groups, -1),
+        strict=True,
+    ):
+        vectors = model(x_part, reach, (2, 1), "SAME")
+        parts.append(vectors @ w_part.reshape(-1, outputs // groups))
+    return np.concatenate(parts, -1)
+
+
+@pytest.mark.parametrize("groups, dilation, outputs", GROUPED)
+def test_a_group_sees_its_channels_alone(groups, dilation, outputs):
+    x, w = operands((2, 7, 6, 4), (3, 2, 4 // groups, outputs))
+    expected = grouped_model(x, np.asarray(w), groups, dilation)
+    linear = program(w)
+    by_vector = read_by(linear, input_bits=16)
+    for leaf, limit in [(w, 1e-5), (linear, 1e-5), (by_vector, 1e-4)]:
+        y = hw.conv(x, leaf, strides=(2, 1), groups=groups, dilation=dilation)
+        assert y.shape == expected.shape
+        atol = limit * np.abs(expected).max()
+        np.testing.assert_allclose(y, expected, rtol=0, atol=atol)
+
+
+def test_groups_are_read_apart(key):
+    """Two equal groups differ by their read noise alone."""
+    x, w = operands((1, 5, 5, 1), (3, 3, 1, 2))
+    x, w = jnp.tile(x, 4), jnp.tile(w, 4)
+    device = hw.devices.get("ideal", read_noise=0.1)
+    leaf = hw.program(key, w, Spec(device, input_bits=16))
+    quiet = np.split(np.asarray(hw.conv(x, leaf, groups=4)), 4, -1)
+    noisy = np.split(np.asarray(hw.conv(x, leaf, groups=4, key=key)), 4, -1)
+    for i in range(1, 4):
+        np.testing.assert_allclose(quiet[0], quiet[i], rtol=1e-5)
+        assert (noisy[0] != noisy[i]).all()
+
+
+def test_a_split_leaf_is_its_parts():
+    """Converters see a group's columns as those of an array of its own."""
+    x, w = operands((1, 5, 5, 4), (3, 3, 2, 6))
+    leaf = program(w, adc_bits=6, rows=10)
+    y = hw.conv(x, leaf, groups=2)
+    scale = float(leaf.scale)
+    for g in range(2):
+        part = program(w[..., 3 * g : 3 * g + 3], adc_bits=6, rows=10)
+        cells = jax.tree.map(
+            lambda a, g=g: a[..., 3 * g : 3 * g + 3], leaf.cells
+        )
+        part = dataclasses.replace(part, cells=cells, scale=scale)
+        alone = hw.conv(x[..., 2 * g : 2 * g + 2], part)
+        np.testing.assert_allclose(
+            y[..., 3 * g : 3 * g + 3], alone, rtol=1e-5, atol=1e-6
+        )
+
+
+def test_masks_are_split_with_their_weights():
+    _, w = operands((1,), (3, 3, 2, 6))
+    parts = hw.MaskedRandom(w, w > 0).split(3)
+    assert parts.shape == (3, 3, 3, 2, 2)
+    np.testing.assert_array_equal(parts.weights[1], w[..., 2:4])
+    np.testing.assert_array_equal(parts.mask[2], w[..., 4:] > 0)

@@ -1,0 +1,262 @@
+"""Convolutions on any hardware, and the patches that vectors are made of.
+
+Letters: B batch, S axes of an image, H height, W width, I inputs, O outputs,
+G groups.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxedge.core import checks
+from jaxedge.hardware.weights import Weight, check_fan, matmul, multiply
+
+Padding = str | Sequence[tuple[int, int]]
+
+
+class Window(NamedTuple):
+    """How a kernel meets an image; one entry for each axis of the image.
+
+    Attributes:
+        sizes: of the kernel.
+        strides: steps from one patch to the next.
+        padding: rows to add before and after; negative ones are cut off.
+        dilation: distance between neighbours in the kernel.
+        spread: distance between neighbours in the image, whose gaps are zero
+            (a transposed convolution).
+        groups: equal parts of the channels, each with kernels of its own.
+    """
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    spread: tuple[int, ...]
+    groups: int = 1
+
+
+def conv(
+    x: jax.Array,
+    w: jax.Array | Weight,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """Convolves images with a kernel on any hardware.
+
+    Hardware whose converters see one vector at a time gets every patch as a
+    vector of h * w * I inputs (device_physics D.7).
+
+    Args:
+        x: [B, H, W, G * I], floating point.
+        w: array or hardware leaf of shape [h, w, I, O].
+        strides: one number, or one for each of H and W.
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        dilation: distance between neighbours in the kernel, one number or
+            one for each of H and W.
+        groups: parts of the channels, [G]: each part of the inputs makes its
+            part of the outputs. As many as there are input channels make the
+            convolution depthwise.
+        key: read key, consumed; None reads without noise.
+
+    Returns:
+        [B, H', W', O], dtype of `x`.
+
+    Raises:
+        UsageError: when the shapes do not fit.
+    """
+    x = jnp.asarray(x)
+    if len(w.shape) != 4 or x.ndim != 4:
+        raise checks.UsageError(
+            f"conv needs x [B, H, W, I] and a kernel [h, w, I, O], got"
+            f" {x.shape} and {tuple(w.shape)}."
+        )
+    checks.whole("groups", groups, 1)
+    if w.shape[3] % groups:
+        raise checks.UsageError(
+            f"{w.shape[3]} outputs do not fall into {groups} equal groups; the"
+            " last axis of the kernel must be a multiple of groups."
+        )
+    check_fan("conv", x, w.shape[2] * groups)
+    dilation = _pair("dilation is", dilation)
+    strides = _pair("strides are", strides)
+    reach = _reach(w.shape[:2], dilation)
+    pads = _pads(x.shape[1:3], reach, strides, padding)
+    window = Window(tuple(w.shape[:2]), strides, pads, dilation, (1, 1), groups)
+    return convolve(x, w, window, key)
+
+
+def convolve(
+    x: jax.Array,
+    w: jax.Array | Weight,
+    window: Window,
+    key: jax.Array | None,
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
+    """Convolves over any number of axes; shapes are not checked.
+
+    Args:
+        x: [B, *S, G * I].
+        w: kernel [*sizes, I, O], or a leaf whose matrix is [sizes * I, O].
+        window: how they meet.
+        key: read key, consumed; None reads without noise.
+        precision: of a linear product.
+
+    Returns:
+        [B, *S', O], dtype of `x`.
+    """
+    if isinstance(w, Weight) and w.by_vector:
+        return _by_vector(x, w, window, key)
+    axes = len(window.sizes)
+    image = (0, axes + 1, *range(1, axes + 1))
+    kernel = (axes + 1, axes, *range(axes))
+    inputs = x.shape[-1] // window.groups
+
+    def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            x,
+            matrix.reshape(*window.sizes, inputs, -1).astype(x.dtype),
+            window.strides,
+            window.padding,
+            lhs_dilation=window.spread,
+            rhs_dilation=window.dilation,
+            dimension_numbers=jax.lax.ConvDimensionNumbers(
+                image, kernel, image
+            ),
+            feature_group_count=window.groups,
+            precision=precision,
+        )
+
+    return multiply(x, w, product, key)
+
+
+def patches(
+    x: jax.Array,
+    window: Sequence[int],
+    strides: Sequence[int],
+    padding: Padding,
+    dilation: Sequence[int] = (1, 1),
+) -> jax.Array:
+    """Unrolls images into the vectors that a kernel meets.
+
+    Shifted slices instead of a convolution with a one-hot kernel: faster on
+    CPU, and with a gradient that is fast inside scans.
+
+    Args:
+        x: [B, H, W, I].
+        window: kernel height and width.
+        strides: one for each of H and W.
+        padding: as in `conv`.
+        dilation: one for each of H and W.
+
+    Returns:
+        [B, H', W', h * w * I], in the order of a kernel reshaped to [-1, O].
+    """
+    strides, dilation = tuple(strides), tuple(dilation)
+    reach = _reach(window, dilation)
+    pads = _pads(x.shape[1:3], reach, strides, padding)
+    return _unroll(x, Window(tuple(window), strides, pads, dilation, (1, 1)))
+
+
+def _by_vector(
+    x: jax.Array, w: Weight, window: Window, key: jax.Array | None
+) -> jax.Array:
+    """A convolution whose every patch meets the array as a vector."""
+    groups = window.groups
+    if groups == 1:
+        return multiply(_unroll(x, window), w, matmul, key)
+    parts = jnp.moveaxis(x.reshape(*x.shape[:-1], groups, -1), -2, 0)
+
+    def part(
+        x: jax.Array, w: Weight, key: jax.Array | None, group: jax.Array
+    ) -> jax.Array:
+        key = None if key is None else jax.random.fold_in(key, group)
+        return multiply(_unroll(x, window), w, matmul, key)
+
+    mapped = jax.vmap(part, (0, 0, None, 0))
+    y = mapped(parts, w.split(groups), key, jnp.arange(groups))
+    y = jnp.moveaxis(y, 0, -2)
+    return y.reshape(*y.shape[:-2], -1)
+
+
+def _unroll(x: jax.Array, window: Window) -> jax.Array:
+    """[B, *S, I] to [B, *S', sizes * I]; groups are not looked at."""
+    pads = [
+        (low, high, gap - 1)
+        for (low, high), gap in zip(window.padding, window.spread, strict=True)
+    ]
+    none = (0, 0, 0)
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [none, *pads, none])
+    reach = _reach(window.sizes, window.dilation)
+    stops = [
+        (n - k) // s * s + 1
+        for n, k, s in zip(x.shape[1:-1], reach, window.strides, strict=True)
+    ]
+
+    def shifted(place: Sequence[int]) -> jax.Array:
+        starts = [i * d for i, d in zip(place, window.dilation, strict=True)]
+        cut = [
+            slice(start, start + stop, step)
+            for start, stop, step in zip(
+                starts, stops, window.strides, strict=True
+            )
+        ]
+        return x[(slice(None), *cut)]
+
+    return jnp.concatenate([shifted(i) for i in np.ndindex(window.sizes)], -1)
+
+
+def _reach(sizes: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """Rows and columns from one end of a dilated kernel to the other."""
+    return tuple((k - 1) * d + 1 for k, d in zip(sizes, dilation, strict=True))
+
+
+def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Numbers for H and W."""
+    try:
+        pair = np.asarray(value)
+    except ValueError:  # ragged
+        pair = np.zeros(0)
+    pair = np.broadcast_to(pair, 2) if pair.ndim == 0 else pair
+    if pair.shape != (2,) or pair.dtype.kind not in "iu" or (pair < 1).any():
+        raise checks.UsageError(
+            f"{name} {value!r}, but must be one whole number of at least 1,"
+            " or one for each of height and width."
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def _pads(
+    image: Sequence[int],
+    reach: Sequence[int],
+    strides: Sequence[int],
+    padding: Padding,
+) -> tuple[tuple[int, int], ...]:
+    """Rows and columns to add; raises unless the window fits in the image."""
+    if isinstance(padding, str):
+        known = ("SAME", "SAME_LOWER", "VALID")
+        checks.choice("padding", padding, known)
+        padding = jax.lax.padtype_to_pads(image, reach, strides, padding)
+    try:
+        pads = np.asarray(padding)
+    except ValueError:  # ragged
+        pads = np.zeros(0)
+    if pads.shape != (2, 2):
+        raise checks.UsageError(
+            f"padding is {padding!r}, but must be 'SAME', 'VALID' or"
+            " ((top, bottom), (left, right))."
+        )
+    padded = [int(n + p.sum()) for n, p in zip(image, pads, strict=True)]
+    if any(n < k for n, k in zip(padded, reach, strict=True)):
+        raise checks.UsageError(
+            f"a window of {tuple(reach)} does not fit in images of"
+            f" {tuple(padded)} after padding; pad with 'SAME' or use a smaller"
+            " window."
+        )
+    return tuple((int(low), int(high)) for low, high in pads.tolist())
