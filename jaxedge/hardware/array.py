@@ -14,10 +14,10 @@ from jax.typing import ArrayLike
 
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
-from jaxedge.hardware import converters, ir_drop, wires
+from jaxedge.hardware import converters, ir_drop
 from jaxedge.hardware.adc import Columns
 from jaxedge.hardware.layout import Layout
-from jaxedge.hardware.sampling import draw_if
+from jaxedge.hardware.noise import Seen, noisy_product, tile_matmul
 from jaxedge.hardware.weights import Product, Weight
 
 READS = ("vector", "batch")
@@ -47,8 +47,10 @@ class Crossbar(Weight):
 
     @property
     def by_vector(self) -> bool:  # pyright: ignore
-        """Converters act on single vectors, linear reads do not."""
-        return (self.spec.input_bits or self.spec.adc_bits) is not None
+        """Converters and bent cells act on single vectors."""
+        spec = self.spec
+        converted = (spec.input_bits or spec.adc_bits) is not None
+        return converted or not spec.device.linear
 
     @property
     def layout(self) -> Layout:
@@ -85,7 +87,7 @@ class Crossbar(Weight):
             x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         seen = self._see(key)
         if not self.by_vector:
-            y = _noisy_product(x, self._sum(seen), product, key)
+            y = noisy_product((x,), self._weights(seen), product, key)
             return self._scaled(y)
         spec, drive = self.spec, self._drive(x)
         total = self._read(drive, seen, key)
@@ -95,7 +97,7 @@ class Crossbar(Weight):
             powers = 2.0 ** jnp.arange(spec.input_bits)
             total = jnp.tensordot(powers.astype(total.dtype), total, 1)
         # W 1 is a constant of the chip, known digitally (D.6): no read noise.
-        column = self._sum(self._see(None)).difference.sum(0)
+        column = self._weights(self._see(None)).matrices[0].sum(0)
         low = drive.low * jnp.broadcast_to(column, total.shape)
         return self._scaled(drive.step * total + low)
 
@@ -116,14 +118,15 @@ class Crossbar(Weight):
             *plain, weights = columns
             if weights is not None:
                 weights = parts(weights, -2)
-            columns = Columns(*[parts(a, -1) for a in plain], weights)
+            gain, offset, bow = (parts(a, -1) for a in plain)
+            columns = Columns(gain, offset, bow, weights)
         return Crossbar(
-            jax.tree.map(lambda a: parts(a, -1), self.cells),
-            scale,
-            jax.tree.map(every, self.spec),
-            (*self.shape[:-1], self.shape[-1] // groups),
-            every(self.origin),
-            columns,
+            cells=jax.tree.map(lambda a: parts(a, -1), self.cells),
+            scale=scale,
+            spec=jax.tree.map(every, self.spec),
+            shape=(*self.shape[:-1], self.shape[-1] // groups),
+            origin=every(self.origin),
+            columns=columns,
         )
 
     def currents(
@@ -143,7 +146,7 @@ class Crossbar(Weight):
         split = jax.tree.map(self.layout.split, self._see(key))
         widest = jnp.asarray(drive.full)[..., None]
         safe = jnp.where(widest > 0, widest, 1)
-        return [y / safe for y in self._partial(drive.codes, split, key)]
+        return [y / safe for y in self._partial(drive, split, key)]
 
     def limit(self, s: int = 0) -> jax.Array:
         """Full scale of the ADC of a slice, S, broadcastable to [U, O].
@@ -186,14 +189,18 @@ class Crossbar(Weight):
         """Conductance that stands for no weight at the time of reading, S."""
         return jnp.divide(self.origin, self.compensation())
 
-    def _see(self, key: jax.Array | None) -> "_Array":
+    def _see(self, key: jax.Array | None) -> Seen:
         """What a call with this read key sees, [I, O] or [S, I, O]."""
         spec = self.spec
         g = self.conductance()
         kept = None if spec.r_wire is None else self._kept(g)
-        difference = self._combine(g if kept is None else kept * g)
+        terms = spec.device.curve(jnp.zeros(()), g)
+        matrices = tuple(
+            self._combine(t.siemens if kept is None else kept * t.siemens)
+            for t in terms
+        )
         if key is None:
-            return _Array(difference, None)
+            return Seen(matrices, None)
         if kept is None:
             variance = self.variance()
         else:
@@ -201,11 +208,11 @@ class Crossbar(Weight):
             std = spec.device.read_std(self.cells, spec.seconds)
             variance = jnp.sum((kept**2 * std) ** 2, -3)
         if spec.read == "vector":
-            return _Array(difference, variance)
+            return Seen(matrices, variance)
         # Both cells of a pair are Gaussian, and so is their difference.
         noise = jax.random.normal(key, variance.shape, variance.dtype)
-        difference += jnp.sqrt(variance) * noise
-        return _Array(difference, None)
+        first = matrices[0] + jnp.sqrt(variance) * noise
+        return Seen((first, *matrices[1:]), None)
 
     def _kept(self, g: jax.Array) -> jax.Array:
         """Share of its current that each cell keeps on resistive wires."""
@@ -215,7 +222,7 @@ class Crossbar(Weight):
         below = [u % laid.groups * laid.group for u in range(laid.units)]
         ohm = spec.r_wire
         if spec.wires == "solved":
-            kept = _solved(lines, ohm, below)
+            kept = ir_drop.solved(lines, ohm, below)
         else:
             kept = ir_drop.kept(
                 lines,
@@ -231,17 +238,23 @@ class Crossbar(Weight):
         bits = self.spec.slice_bits or 0
         return [2 ** (bits * s) for s in range(self.layout.slices)]
 
-    def _sum(self, seen: "_Array") -> "_Array":
-        """All slices as one array that holds the weights alone, [I, O]."""
-        difference, variance = seen
-        if self.layout.slices > 1:
-            powers = jnp.array(self._powers(), difference.dtype)
-            difference = jnp.tensordot(powers, difference, 1)
-            if variance is not None:
-                variance = jnp.tensordot(powers**2, variance, 1)
-        if self._offset:
-            difference -= self._zero()
-        return _Array(difference, variance)
+    def _sum(self, seen: Seen) -> Seen:
+        """All slices as one array, [I, O]."""
+        if self.layout.slices == 1:
+            return seen
+        powers = jnp.array(self._powers(), seen.matrices[0].dtype)
+        matrices = tuple(jnp.tensordot(powers, m, 1) for m in seen.matrices)
+        variance = seen.variance
+        if variance is not None:
+            variance = jnp.tensordot(powers**2, variance, 1)
+        return Seen(matrices, variance)
+
+    def _weights(self, seen: Seen) -> Seen:
+        """All slices as one linear array that holds the weights alone."""
+        (matrix, *_), variance = self._sum(seen)
+        return Seen(
+            (matrix - self._zero() if self._offset else matrix,), variance
+        )
 
     def _drive(self, x: jax.Array) -> "_Drive":
         """What the rows of the array get for some inputs."""
@@ -256,12 +269,24 @@ class Crossbar(Weight):
             return _Drive(planes, 1.0, step, low)
         return _Drive(code, 2.0**spec.input_bits - 1, step, low)
 
+    def _volts(self, drive: "_Drive") -> tuple[jax.Array, ...]:
+        """Drives of the terms of the I-V law, in units of the codes."""
+        device = self.spec.device
+        if device.linear:
+            return (drive.codes,)
+        # The largest code is the read voltage; without inputs none is.
+        unit = drive.full / jnp.asarray(self.spec.read_volts)
+        unit = jnp.broadcast_to(unit, drive.codes.shape)
+        volts = drive.codes / jnp.where(unit > 0, unit, 1)
+        terms = device.curve(volts, jnp.zeros(()))
+        return tuple(unit * t.drive for t in terms)
+
     def _partial(
-        self, x: jax.Array, split: "_Array", key: jax.Array | None
+        self, drive: "_Drive", split: Seen, key: jax.Array | None
     ) -> Iterator[jax.Array]:
         """Partial sums of every slice, [..., U, O]."""
         laid = self.layout
-        x = laid.split(x[..., None])[..., 0]
+        x = tuple(laid.split(d[..., None])[..., 0] for d in self._volts(drive))
         if laid.slices == 1:
             split = jax.tree.map(lambda a: a.reshape(1, *a.shape[-3:]), split)
         for s in range(laid.slices):
@@ -269,18 +294,28 @@ class Crossbar(Weight):
             noise = key
             if key is not None and laid.slices > 1:
                 noise = stream(key, "slice", s)
-            yield _noisy_product(x, array, _tile_matmul, noise)
+            yield noisy_product(x, array, tile_matmul, noise)
 
     def _read(
-        self, drive: "_Drive", seen: "_Array", key: jax.Array | None
+        self, drive: "_Drive", seen: Seen, key: jax.Array | None
     ) -> jax.Array:
         """The products of the codes, converted group by group, [..., O]."""
-        spec, x = self.spec, drive.codes
-        if spec.adc_bits is None:
-            return _noisy_product(x, self._sum(seen), jnp.matmul, key)
+        if self.spec.adc_bits is None:
+            volts = self._volts(drive)
+            total = noisy_product(volts, self._sum(seen), jnp.matmul, key)
+        else:
+            total = self._converted(drive, seen, key)
+        if self._offset:
+            total -= self._zero() * jnp.sum(drive.codes, -1, keepdims=True)
+        return total
+
+    def _converted(
+        self, drive: "_Drive", seen: Seen, key: jax.Array | None
+    ) -> jax.Array:
+        """What the converters add up to, [..., O]."""
         split = jax.tree.map(self.layout.split, seen)
         total: Any = 0.0
-        partial = self._partial(x, split, key)
+        partial = self._partial(drive, split, key)
         for s, (power, current) in enumerate(
             zip(self._powers(), partial, strict=True)
         ):
@@ -290,8 +325,6 @@ class Crossbar(Weight):
             )
             limit = jax.lax.stop_gradient(limit)
             total += power * self._digitise(current, limit, s, key).sum(-2)
-        if self._offset:
-            total -= self._zero() * jnp.sum(x, -1, keepdims=True)
         return total
 
     def _digitise(
@@ -316,18 +349,6 @@ class Crossbar(Weight):
         return value + middle
 
 
-class _Array(NamedTuple):
-    """A matrix as one call reads it.
-
-    Attributes:
-        difference: G+ - G-, S, [..., R, O].
-        variance: of one read of it, S^2, same shape; None without noise.
-    """
-
-    difference: jax.Array
-    variance: jax.Array | None
-
-
 class _Drive(NamedTuple):
     """Inputs as the rows get them, x = step code + low.
 
@@ -342,43 +363,3 @@ class _Drive(NamedTuple):
     full: ArrayLike
     step: ArrayLike | None = None
     low: ArrayLike | None = None
-
-
-def _solved(lines: jax.Array, ohm: Any, below: list[int]) -> jax.Array:
-    """As `ir_drop.kept` of [N, U, R, C], from the network itself."""
-
-    def one(g: jax.Array, rows: int) -> jax.Array:
-        array = jnp.pad(g, ((0, rows), (0, 0)))  # Other rows are gated off.
-        drive = jnp.eye(len(g), len(array))
-        found = wires.iterate(array, drive, r_word=ohm, r_bit=ohm).current
-        return jnp.where(g > 0, found / jnp.where(g > 0, g, 1), 1)
-
-    return jnp.stack(
-        [
-            jnp.stack([one(g, n) for g, n in zip(array, below, strict=True)])
-            for array in lines
-        ]
-    )
-
-
-def _noisy_product(
-    x: jax.Array, array: _Array, product: Product, key: jax.Array | None
-) -> jax.Array:
-    """A product whose cells are read anew for every vector.
-
-    Independent Gaussian noise on every cell adds N(0, sum_i x_i^2 var_ij) to
-    an output: exact in distribution, without a draw a cell (D.3).
-    """
-    y = product(x, array.difference)
-    if array.variance is None or key is None:
-        return y
-    power = product(jnp.square(x), array.variance)
-    # sqrt has no slope at 0, where no input is lit.
-    std = jnp.sqrt(jnp.maximum(power, jnp.finfo(y.dtype).tiny))
-    noisy = jnp.any(array.variance > 0)
-    return y + std * draw_if(noisy, jax.random.normal, key, y.shape, y.dtype)
-
-
-def _tile_matmul(x: jax.Array, tiles: jax.Array) -> jax.Array:
-    """[..., U, R] times [U, R, O] to [..., U, O]."""
-    return jnp.einsum("...tr,tro->...to", x, tiles.astype(x.dtype))

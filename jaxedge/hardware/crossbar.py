@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
@@ -30,6 +31,9 @@ class Spec:
     Attributes:
         device: the memory cell.
         seconds: time since programming, s.
+        event: number of the programming event: the same chip written again.
+        read_volts: voltage of the largest input, V, of cells whose current is
+            not linear in it (MNSIM 2.0; unknown for the 40 nm macro).
         adc_range: share of the full scale that the ADC covers, in (0, 1].
         r_wire: resistance of a segment of word or bit line, ohm; None has
             ideal wires.
@@ -78,6 +82,8 @@ class Spec:
 
     device: Device[Any]
     seconds: ArrayLike = 0.0
+    event: ArrayLike = 0
+    read_volts: ArrayLike = 0.15
     adc_range: ArrayLike = 1.0
     r_wire: ArrayLike | None = None
     weight_clip: ArrayLike | None = None
@@ -120,6 +126,10 @@ class Spec:
             )
         self.device.check()
         checks.in_range("seconds", self.seconds, 0)
+        if checks.concrete(self.event):
+            for event in np.ravel(self.event):
+                checks.whole("event", int(event) if event % 1 == 0 else event)
+        checks.in_range("read_volts", self.read_volts, 0, open_low=True)
         checks.in_range("adc_range", self.adc_range, 0, 1, open_low=True)
         for name in ("r_wire", "weight_clip", "adc_limit"):
             if (value := getattr(self, name)) is not None:
@@ -216,7 +226,10 @@ class Spec:
             weight_bits=self.weight_bits,
             slice_bits=self.slice_bits,
         )
-        cells = self.device.program(key, mapped.target)
+        event = self.event
+        if not isinstance(event, int):  # Swept, perhaps among floats.
+            event = jnp.asarray(event, jnp.int32)
+        cells = self.device.program(key, mapped.target, event)
         if mask is not None:
             keep = mask.reshape(1, *matrix.shape)
             cells = self.device.reset(cells, keep)

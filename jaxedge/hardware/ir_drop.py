@@ -93,6 +93,29 @@ def _shared(g: jax.Array, axis: int) -> jax.Array:
     return jnp.cumsum(jax.lax.cumsum(g, g.ndim + axis, reverse=True), axis)
 
 
+def solved(lines: jax.Array, ohm: Any, below: Sequence[int]) -> jax.Array:
+    """What `kept` approximates, of arrays [N, U, R, C], by `wires.iterate`.
+
+    Args:
+        lines: conductances, S; U may be another `below` each.
+        ohm: resistance of a segment of word and bit line.
+        below: segments below the last row, beyond the first, [U].
+    """
+
+    def one(g: jax.Array, rows: int) -> jax.Array:
+        array = jnp.pad(g, ((0, rows), (0, 0)))  # Other rows are gated off.
+        drive = jnp.eye(len(g), len(array))
+        found = wires.iterate(array, drive, r_word=ohm, r_bit=ohm).current
+        return jnp.where(g > 0, found / jnp.where(g > 0, g, 1), 1)
+
+    return jnp.stack(
+        [
+            jnp.stack([one(g, n) for g, n in zip(array, below, strict=True)])
+            for array in lines
+        ]
+    )
+
+
 def calibrate(
     conductances: Sequence[Any],
     *,

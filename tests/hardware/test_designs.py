@@ -272,6 +272,39 @@ def test_currents_are_what_the_converters_get():
         np.testing.assert_allclose(current[:, u], expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("fields", [{"iv_v0": 0.2}, {"iv_a2": 1.0, "iv_a3": 9}])
+@pytest.mark.parametrize("sizes", [{}, {"adc_bits": 14}, {"pair": "offset"}])
+def test_bent_cells_are_read_at_the_read_voltage(fields, sizes):
+    x, w = operands()
+    device = hw.devices.with_fields(DEVICE, **fields)
+    spec = Spec(device, read_volts=0.3, **sizes)
+    leaf = hw.program(KEY, w, spec)
+    found = jax.jit(hw.dot)(x, leaf)
+    full = np.abs(x).max(-1, keepdims=True)
+    v = np.asarray(x / full * 0.3, np.float64)
+    bent = 0.2 * np.sinh(v / 0.2) if "iv_v0" in fields else v + v**2 + 9 * v**3
+    g = np.asarray(leaf.conductance(), np.float64)
+    current = bent @ (g[0] if len(g) == 1 else g[0] - g[1])
+    current -= v.sum(-1, keepdims=True) * float(leaf.origin)
+    expected = current * float(leaf.scale) * full / 0.3
+    limit = 2e-2 if "adc_bits" in sizes else 2e-4
+    np.testing.assert_allclose(found, expected, atol=limit)
+    assert np.abs(expected - x @ w).max() > 0.5  # The bend matters.
+
+
+def test_a_chip_may_be_written_again():
+    x, w = operands()
+    device = hw.devices.get("ideal", program_noise=0.05)
+    first, again, second = (
+        hw.dot(x, hw.program(KEY, w, Spec(device, event=event)))
+        for event in (0, jnp.float32(0), 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - second).max() > 0.01
+    with pytest.raises(core.UsageError, match="event must be a whole number"):
+        hw.program(KEY, w, Spec(device, event=0.5))
+
+
 def test_each_chip_has_its_own_converters():
     x, w = operands()
     spec = Spec(DEVICE, adc_bits=8, adc=Adc(offset=1.0, gain=0.01))

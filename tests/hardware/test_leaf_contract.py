@@ -40,6 +40,7 @@ ALL = on(PAIR, input_bits=4, bit_serial=True, adc_bits=6, rows=5, faults=0.1)
 SLICED = on(PCM, weight_bits=5, slice_bits=2, columns=24, scaling="column")
 OFFSET = on(PCM, pair="offset", input_bits=4, adc_bits=9, rows_on=4)
 WIRED = on(PAIR, r_wire=20.0, rows=8, columns=6, pair="separate")
+BENT = Spec(hw.devices.get(PAIR, iv_a3=5.0), read_volts=0.3, input_bits=6)
 SAR = on(
     PAIR,
     adc_bits=6,
@@ -71,6 +72,7 @@ CASES = {
     "sliced": Case(SLICED, noisy=True, random=True),
     "offset": Case(OFFSET, noisy=True, random=True, adc=True),
     "wired": Case(WIRED, noisy=True, random=True),
+    "bent": Case(BENT, noisy=True, random=True),
     "sar": Case(SAR, noisy=True, random=True, adc=True),
     "stochastic": Case(STOCHASTIC, noisy=True, random=True, adc=True),
     "ranges": Case(RANGES, noisy=True, random=True, adc=True),
