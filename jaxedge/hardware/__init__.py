@@ -4,10 +4,12 @@ Pure functions over pytrees; knows jax and numpy alone, and scipy where a fit or
 an exact solution runs on the host.
 """
 
+from jaxedge.hardware import calibration as calibration
 from jaxedge.hardware import converters as converters
 from jaxedge.hardware import crossbar as crossbar
 from jaxedge.hardware import devices as devices
 from jaxedge.hardware import energy as energy
+from jaxedge.hardware import ir_drop as ir_drop
 from jaxedge.hardware import wires as wires
 from jaxedge.hardware.convolution import conv as conv
 from jaxedge.hardware.convolution import patches as patches
@@ -25,6 +27,7 @@ __all__ = [
     "MaskedRandom",
     "Plan",
     "Weight",
+    "calibration",
     "conv",
     "converters",
     "crossbar",
@@ -32,6 +35,7 @@ __all__ = [
     "devices",
     "dot",
     "energy",
+    "ir_drop",
     "is_weight",
     "patches",
     "program",

@@ -156,6 +156,7 @@ class Crossbar(Weight):
         spec, laid = self.spec, self.layout
         if spec.adc_limit is not None:
             limit = jnp.asarray(spec.adc_limit)
+            limit = limit[s] if limit.ndim == 2 else limit
             return limit[:, None] if limit.ndim else limit
         if spec.full_scale == "granular":
             span = jnp.subtract(spec.device.g_max, spec.device.g_min)

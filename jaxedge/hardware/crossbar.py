@@ -1,6 +1,7 @@
 """Crossbar designs: cells, pairs, tiles, wires and converters.
 
-Letters: I inputs (rows), O outputs, U groups of rows that are driven at once.
+Letters: I inputs (rows), O outputs, S slices of a weight, U groups of rows that
+are driven at once.
 """
 
 from typing import Any
@@ -40,10 +41,11 @@ class Spec:
         weight_clip: largest weight in standard deviations, above 0; None
             clips none (see `mapping.map_weights`).
         input_range: limits of the DAC, unit of the inputs, for example of
-            `calibrate`; None gives each vector its own. They have gradients.
-        adc_limit: full scale of the ADC, S, [] or [U], current per unit of
-            the largest input, for example of `calibrate`; None takes
-            `full_scale`.
+            `calibration.calibrate`; None gives each vector its own. They have
+            gradients.
+        adc_limit: full scale of the ADC, S, current per unit of the largest
+            input: [], [U] or one for each slice, [S, U], for example of
+            `calibration.calibrate`; None takes `full_scale`.
         adc: errors of the converters; None has none.
         wire_trims: see `ir_drop.calibrate`.
         rows: rows of one tile; partial sums of tiles are converted apart and

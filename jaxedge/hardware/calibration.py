@@ -1,0 +1,237 @@
+"""Ranges of converters from what a network sends through them.
+
+A plan goes in and a plan comes out: ranges are part of a design and the same
+for all of its chips, unless each chip calls `calibrate` with its own key.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import re
+from typing import Any
+import warnings
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+import numpy as np
+
+from jaxedge.core import checks
+from jaxedge.core.trees import map_named, pytree, static
+from jaxedge.hardware import converters
+from jaxedge.hardware.array import Crossbar
+from jaxedge.hardware.weights import Plan, Product, Spec, Weight, deploy
+
+Run = Callable[[Any], Any]
+Look = Callable[[Crossbar, jax.Array], Any]
+
+
+class _Seen:
+    """What the leaves of one trace have seen, by path; compared by identity."""
+
+    def __init__(self, look: Look):
+        self.look = look
+        self.found: dict[str, list[Any]] = {}
+
+
+@pytree
+class _Tap(Weight):
+    """A leaf that notes what reaches it; only ever within one trace."""
+
+    leaf: Any
+    path: str = static()
+    seen: Any = static()
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # pyright: ignore
+        """Of the leaf."""
+        return self.leaf.shape
+
+    @property
+    def by_vector(self) -> bool:  # pyright: ignore
+        """Of the leaf."""
+        return self.leaf.by_vector
+
+    def multiply(
+        self, x: jax.Array, product: Product, key: jax.Array | None
+    ) -> jax.Array:
+        noted = self.seen.look(self.leaf, x)
+        self.seen.found.setdefault(self.path, []).append(noted)
+        return self.leaf.multiply(x, product, key)
+
+
+def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
+    """What the crossbars of a chip see while a network runs.
+
+    Args:
+        run: the network on inputs as they will come: parameters to anything.
+            Its products must not stand inside a scan, a vmap or a jit of
+            their own, whose values cannot leave it; neither may they be
+            convolutions in groups.
+        chip: parameters with crossbars, from `deploy`.
+        look: what to note of a crossbar and its inputs [..., I]: for
+            hardware that sees vectors the patches of a convolution.
+
+    Returns:
+        For each path what `look` gave at each of its calls, in order.
+
+    Raises:
+        UsageError: when no crossbar is met, or a value cannot leave its scan.
+    """
+
+    def traced(chip: Any) -> dict[str, list[Any]]:
+        seen = _Seen(look)
+
+        def tap(path: str, leaf: Any) -> Any:
+            return _Tap(leaf, path, seen) if _is_crossbar(leaf) else leaf
+
+        run(map_named(tap, chip, is_leaf=_is_crossbar))
+        return seen.found
+
+    try:
+        found = jax.jit(traced)(chip)
+    except jax.errors.UnexpectedTracerError as error:
+        raise checks.UsageError(
+            "calibration cannot look inside a scan, vmap or jit of the"
+            " network; give a run function that applies the layers plainly."
+        ) from error
+    if not found:
+        raise checks.UsageError(
+            "the run function met no crossbar: deploy the parameters, and use"
+            " those that it is given."
+        )
+    return found
+
+
+def calibrate(
+    key: jax.Array,
+    params: Any,
+    plan: Spec | Mapping[str, Spec | None] | Plan,
+    run: Run,
+    *,
+    adc_percentile: float | None = 99.9,
+    input_percentile: float | None = None,
+) -> Plan:
+    """A plan whose converters have the ranges that a network needs.
+
+    Each array gets the full scale of its ADCs, one for each group of rows that
+    is converted (device_physics D.8, calibrated), and on request the range of
+    its inputs. Where an array is used more than once, the widest counts.
+
+    Args:
+        key: the chip on which currents are looked at.
+        params: as for `deploy`.
+        plan: as for `deploy`; arrays without ADC or input bits keep theirs.
+        run: as for `observe`: the network on calibration samples.
+        adc_percentile: share of the currents, per cent, that an ADC takes in;
+            None leaves the full scale as it is.
+        input_percentile: likewise of the inputs of a DAC.
+
+    Returns:
+        A plan with one pattern for each array, in the order of `params`.
+
+    Raises:
+        UsageError: as `deploy` and `observe`, and for a percentile outside of
+            (0, 100].
+    """
+    for name, share in (
+        ("adc_percentile", adc_percentile),
+        ("input_percentile", input_percentile),
+    ):
+        if share is not None:
+            checks.in_range(name, share, 0, 100, open_low=True)
+    chip = jax.jit(deploy)(key, params, Plan.of(plan))
+
+    def look(leaf: Crossbar, x: jax.Array) -> dict[str, Any]:
+        spec, noted = leaf.spec, {}
+        if spec.input_bits is not None and input_percentile is not None:
+            noted["input_range"] = converters.calibrate(
+                x, spec.input_bits, input_percentile
+            )
+        if spec.adc_bits is not None and adc_percentile is not None:
+            noted["adc_limit"] = _largest(leaf.currents(x), adc_percentile)
+        return noted
+
+    found = observe(run, chip, look)
+    specs = {}
+
+    def learn(path: str, leaf: Any) -> None:
+        if not _is_crossbar(leaf):
+            return
+        notes = found.get(path, [])
+        fields = {
+            name: _widest(name, [note[name] for note in notes])
+            for name in (notes[0] if notes else ())
+        }
+        specs[f"^{re.escape(path)}$"] = dataclasses.replace(leaf.spec, **fields)
+
+    map_named(learn, chip, is_leaf=_is_crossbar)
+    return Plan.of(specs)
+
+
+def saturation(run: Run, chip: Any, limit: float = 0.01) -> dict[str, float]:
+    """Share of the conversions of each array that its ADCs clip.
+
+    Args:
+        run: as for `observe`.
+        chip: parameters with crossbars.
+        limit: share that is still all right, in [0, 1].
+
+    Returns:
+        For each path with ADCs a share in [0, 1].
+
+    Raises:
+        UsageError: as `observe`.
+
+    Warns:
+        UserWarning: names the arrays that clip more than `limit`.
+    """
+    checks.in_range("limit", limit, 0, 1)
+
+    def look(leaf: Crossbar, x: jax.Array) -> Any:
+        if leaf.spec.adc_bits is None:
+            return None
+        shares = []
+        for s, current in enumerate(leaf.currents(x)):
+            limit = jnp.broadcast_to(leaf.limit(s), current.shape)
+            shares.append(jnp.mean(jnp.abs(current) > limit))
+        return jnp.mean(jnp.stack(shares))
+
+    found = observe(run, chip, look)
+    shares = {
+        path: float(np.mean(notes))
+        for path, notes in found.items()
+        if notes[0] is not None
+    }
+    loud = {path: share for path, share in shares.items() if share > limit}
+    if loud:
+        warnings.warn(
+            "ADCs clip more than "
+            f"{limit:.1%} of their conversions: "
+            + ", ".join(f"{path} {share:.1%}" for path, share in loud.items())
+            + "; widen adc_range or calibrate.",
+            stacklevel=2,
+        )
+    return shares
+
+
+def _largest(currents: list[jax.Array], percentile: ArrayLike) -> jax.Array:
+    """Full scale of every slice that takes in a share, S, [S, U]."""
+    sizes = [
+        jnp.abs(jnp.moveaxis(current, -2, 0)).reshape(current.shape[-2], -1)
+        for current in currents
+    ]
+    return jnp.stack([jnp.percentile(size, percentile, 1) for size in sizes])
+
+
+def _widest(name: str, notes: list[Any]) -> Any:
+    """The union of the ranges of one array's calls."""
+    if name == "adc_limit":
+        # No current at all leaves nothing to scale to.
+        limit = jnp.max(jnp.stack(notes), 0)
+        return jnp.where(limit > 0, limit, jnp.finfo(limit.dtype).tiny)
+    low, high = (jnp.stack(ends) for ends in zip(*notes, strict=True))
+    return converters.Range(jnp.min(low), jnp.max(high))
+
+
+def _is_crossbar(node: Any) -> bool:
+    return isinstance(node, Crossbar)
