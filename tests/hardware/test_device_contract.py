@@ -147,7 +147,7 @@ def test_keys_and_numbers_alone_decide(name):
     # Only the noise of traps has a mean.
     if "rtn_amplitude" not in CASES[name]:
         np.testing.assert_array_equal(g[PLAIN], g[SILENT])
-    straight = np.allclose(current, VOLTS * g, rtol=1e-5)
+    straight = np.allclose(current, VOLTS * g, rtol=1e-5, atol=1e-12)
     assert get(name).linear == straight
 
 
@@ -212,6 +212,24 @@ def test_cells_have_the_targets_shape_in_float32(name, key, shape, dtype):
     shapes = jax.eval_shape(everything, jax.ShapeDtypeStruct(shape, dtype))
     for leaf in jax.tree.leaves(shapes):
         assert leaf.shape == shape and leaf.dtype == jnp.float32
+
+
+@every
+def test_another_event_writes_the_same_chip(name, key):
+    """What it changes is the error of writing, and nothing else."""
+    device = get(name)
+
+    def written(*event):
+        cells = device.program(key, target_of(name), *event)
+        return np.asarray(device.conductance(cells))
+
+    np.testing.assert_array_equal(written(), written(0))
+    np.testing.assert_array_equal(written(2), written(jnp.int32(2)))
+    drawn = name.startswith(MULTILEVEL) or {"program_noise", "c2c"} & {
+        *CASES[name]
+    }
+    assert (written(1) != written(2)).any() == bool(drawn)
+    assert (written() != written(2)).any() == bool(drawn)
 
 
 @every

@@ -27,6 +27,13 @@ C = TypeVar("C")
 D = TypeVar("D", bound="Device[Any]")
 
 
+class Term(NamedTuple):
+    """One product of a current, `drive` (V) times `siemens` (S)."""
+
+    drive: jax.Array
+    siemens: jax.Array
+
+
 class Device(Generic[C]):
     """What every memory cell can do; `C` is its state after programming.
 
@@ -79,7 +86,7 @@ class Device(Generic[C]):
         """Whether the current of a cell is proportional to the voltage."""
         return True
 
-    def curve(self, v: jax.Array, g: jax.Array) -> "Sequence[Term]":
+    def curve(self, v: jax.Array, g: jax.Array) -> Sequence[Term]:
         """The I-V law of cells with small-signal conductance `g`.
 
         Currents are sums of products, so that an array is read by matrix
@@ -97,7 +104,7 @@ class Device(Generic[C]):
 
     def terms(
         self, v: jax.Array, cells: C, seconds: ArrayLike = 0.0
-    ) -> "Sequence[Term]":
+    ) -> Sequence[Term]:
         """The `curve` of the mean conductance after `seconds`."""
         return self.curve(v, self.conductance(cells, seconds))
 
@@ -114,13 +121,6 @@ class Device(Generic[C]):
     def check(self) -> None:
         """Raises UsageError for a parameter out of its physical range."""
         checks.in_range("read_noise", self.read_noise, 0)
-
-
-class Term(NamedTuple):
-    """One product of a current, `drive` (V) times `siemens` (S)."""
-
-    drive: jax.Array
-    siemens: jax.Array
 
 
 class Level(NamedTuple):

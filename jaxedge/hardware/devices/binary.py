@@ -67,9 +67,9 @@ class SwitchedRram(Device[Switched]):
     hrs_mean: ArrayLike = 1.0 * MICRO
     hrs_std: ArrayLike = 0.5 * MICRO
     read_noise: ArrayLike = 0.02
+    c2c: ArrayLike = 0.0
     stuck_on: ArrayLike = 0.0
     stuck_off: ArrayLike = 0.0
-    c2c: ArrayLike = 0.0
     unformed: ArrayLike = 0.0
     pristine: ArrayLike = PRISTINE
     family: str = static(default="normal")

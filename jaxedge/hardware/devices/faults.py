@@ -62,9 +62,9 @@ class _Pinned(Wrapper[Faulted]):
 class Faulty(_Pinned):
     """A device with stuck cells: at the ends of its range, or unformed.
 
-    The fault model of MemTorch and MNSIM: independent cells stay at `g_max`, at
-    `g_min` or, unformed, at `pristine`, whatever is written. The chip key draws
-    the faults from its stream "faults".
+    Independent cells stay at `g_max`, at `g_min` (the fault model of MemTorch
+    and MNSIM) or, where they never formed, at `pristine`, whatever is written.
+    The chip key draws the faults from its stream "faults".
 
     Attributes:
         device: what the sound cells are.
@@ -134,12 +134,12 @@ class FaultMap(_Pinned):
 
     def check(self) -> None:
         super().check()
-        if checks.concrete(self.stuck):
-            if not np.isin(self.stuck, (0, 1)).all():
-                raise checks.UsageError(
-                    "stuck of a FaultMap must hold 0 for cells that work and 1"
-                    " for cells that are stuck."
-                )
+        stuck: Any = self.stuck
+        if checks.concrete(stuck) and not np.isin(stuck, (0, 1)).all():
+            raise checks.UsageError(
+                "stuck of a FaultMap must hold 0 for cells that work and 1"
+                " for cells that are stuck."
+            )
         checks.in_range("pinned", self.pinned, 0)
 
 
