@@ -28,6 +28,7 @@ from jaxedge.hardware.devices.multilevel import WanRram as WanRram
 from jaxedge.hardware.devices.nonlinear import Polynomial as Polynomial
 from jaxedge.hardware.devices.nonlinear import Sinh as Sinh
 from jaxedge.hardware.devices.spread import Spread as Spread
+from jaxedge.hardware.devices.stack import fitted
 from jaxedge.hardware.devices.stack import with_fields as with_fields
 from jaxedge.hardware.devices.telegraph import Telegraph as Telegraph
 from jaxedge.hardware.devices.wrapper import Wrapper as Wrapper
@@ -96,5 +97,4 @@ def get(name: str, **overrides: Any) -> Device[Any]:
     """
     if name not in PRESETS:
         raise checks.unknown("device preset", name, PRESETS)
-    kind = f"parameter of {name}"
-    return with_fields(PRESETS[name](), kind=kind, **overrides)
+    return fitted(PRESETS[name](), overrides, f"parameter of {name}")

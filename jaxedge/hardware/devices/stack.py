@@ -20,9 +20,7 @@ LAYERS: tuple[type[Wrapper[Any]], ...] = (
 )
 
 
-def with_fields(
-    device: Device[Any], *, kind: str = "device field", **fields: Any
-) -> Device[Any]:
+def with_fields(device: Device[Any], **fields: Any) -> Device[Any]:
     """A device with other numbers, wrapped where it lacks a field.
 
     A field that the device or one of its wrappers has is replaced there. The
@@ -32,7 +30,6 @@ def with_fields(
 
     Args:
         device: any device, wrapped or not.
-        kind: what an unknown field is called in the message.
         **fields: new values, conductances in S.
 
     Returns:
@@ -41,6 +38,13 @@ def with_fields(
     Raises:
         UsageError: for an unknown field, or a value out of range.
     """
+    return fitted(device, fields, "device field")
+
+
+def fitted(
+    device: Device[Any], fields: dict[str, Any], kind: str
+) -> Device[Any]:
+    """`with_fields` whose message calls an unknown field a `kind`."""
     have = every_name(device)
     owner = {
         name: layer
