@@ -1,4 +1,4 @@
-"""Energy ledger: count reads and conversions, then price them.
+"""Energy, latency and area: count reads and conversions, then price them.
 
 The energy of an operation is not a constant of an analogue array: it depends
 on how full the tiles are, so conversions are counted (device_physics D.10).
@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxedge.core import checks
+from jaxedge.hardware import components
+from jaxedge.hardware.components import sar_adc_joules as sar_adc_joules
 from jaxedge.hardware.crossbar import Crossbar
 
 
@@ -29,6 +31,15 @@ class Costs(NamedTuple):
             D.10, as in Nat. Mach. Intell. 5, 104 (2023)).
         set_joules: one SET, J; unknown, so None leaves it unpriced.
         reset_joules: one RESET, J; likewise.
+        adc: a converter of `components`; "neurosim_sar" has any resolution.
+        adc_columns: outputs that take turns at one ADC. Unknown; labelled
+            default.
+        memory_joules: moving one byte of an input or output, J. Unknown;
+            labelled default: nothing.
+        cell_square_metres: one cell with its selector, m^2; unknown for the
+            40 nm macro, so None leaves it out. (MNSIM 2.0 has 1.44e-12.)
+        op_rate: digital operations a second of the device compared with, 1/s:
+            624 TOPS.
     """
 
     read_volts: float = 0.15
@@ -38,17 +49,28 @@ class Costs(NamedTuple):
     op_joules: float = 300 / 624e12
     set_joules: float | None = None
     reset_joules: float | None = None
+    adc: str = "neurosim_sar"
+    adc_columns: int = 1
+    memory_joules: float = 0.0
+    cell_square_metres: float | None = None
+    op_rate: float = 624e12
 
     def check(self) -> None:
         """Raises UsageError for a negative or absurd price."""
         for name, value in self._asdict().items():
-            if value is not None:
+            if value is not None and name != "adc":
                 checks.in_range(name, value, 0)
         checks.in_range("adc_bits", self.adc_bits, 1, 24)
+        checks.whole("adc_columns", self.adc_columns, 1)
+        checks.choice("adc", self.adc, components.ADC_NAMES)
 
 
 class LayerEnergy(NamedTuple):
-    """One layer's counts and joules for one example."""
+    """One layer's counts, joules and seconds for one example, and its area.
+
+    `square_metres` is that of the cells and of the ADCs; None while a part of
+    it is unknown.
+    """
 
     name: str
     rows: int
@@ -62,6 +84,10 @@ class LayerEnergy(NamedTuple):
     joules_adc: float
     joules_dac: float
     joules_digital: float
+    joules_memory: float
+    seconds: float
+    adcs: int
+    square_metres: float | None
 
     @property
     def joules(self) -> jax.Array:
@@ -71,16 +97,8 @@ class LayerEnergy(NamedTuple):
             + self.joules_adc
             + self.joules_dac
             + self.joules_digital
+            + self.joules_memory
         )
-
-
-def sar_adc_joules(bits: int) -> float:
-    """One conversion of a successive-approximation ADC at 45 nm, J.
-
-    (2.1843 b + 11.931) uW * (b + 1) ns, the fit of DNN+NeuroSim 1.4 without
-    its column-resistance term.
-    """
-    return (2.1843 * bits + 11.931) * 1e-6 * (bits + 1) * 1e-9
 
 
 def digital_joules(operations: float, costs: Costs) -> float:
@@ -91,8 +109,10 @@ def digital_joules(operations: float, costs: Costs) -> float:
 def layer(name: str, leaf: Crossbar, vectors: int, costs: Costs) -> LayerEnergy:
     """What one example costs in one layer.
 
-    E = reads * (t V^2 sum G + columns E_ADC + rows E_DAC) + digital (D.10),
-    where reads = vectors * input bits * row tiles when inputs are bit-serial.
+    E = reads * (t V^2 sum G + columns E_ADC + rows E_DAC) + digital + memory
+    (D.10): a vector takes as many reads as inputs have bit planes, and a tile
+    as many as it has groups of rows. Tiles work side by side; a read lasts as
+    long as its conversions take turns.
 
     Args:
         name: the layer's path.
@@ -101,37 +121,53 @@ def layer(name: str, leaf: Crossbar, vectors: int, costs: Costs) -> LayerEnergy:
         costs: prices.
 
     Returns:
-        The ledger's row; joules are of one example.
+        The ledger's row; joules and seconds are of one example.
+
+    Raises:
+        UsageError: for an ADC of fewer bits than the design's.
     """
-    spec = leaf.spec
-    inputs, outputs = math.prod(leaf.shape[:-1]), leaf.shape[-1]
-    row_tiles, column_tiles = spec.tiles(inputs, outputs)
+    spec, laid = leaf.spec, leaf.layout
+    adc = components.adc(costs.adc, spec.adc_bits or costs.adc_bits)
     planes = (spec.input_bits or 1) if spec.bit_serial else 1
     reads = vectors * planes
-    conversions = reads * row_tiles * outputs
+    converters = laid.row_tiles * laid.slices * laid.outputs
+    conversions = reads * laid.groups * converters
     conductance = jnp.sum(leaf.conductance())
-    # Adding the planes and tiles of an output, and its scale.
-    operations = conversions + vectors * outputs
+    # Adding the planes, slices and groups of an output, and its scale.
+    operations = conversions + vectors * laid.outputs
+    # A converter of a tile serves columns of that tile alone.
+    in_tile = min(laid.tile_weights, laid.outputs) * laid.slices
+    turns = min(costs.adc_columns, in_tile)
+    adcs = math.ceil(converters / turns)
+    moved = vectors * (
+        laid.inputs * (spec.input_bits or 8) + laid.outputs * adc.bits
+    )
+    area = None
+    if costs.cell_square_metres is not None and adc.square_metres is not None:
+        whole = laid.arrays * spec.rows * spec.columns
+        area = whole * costs.cell_square_metres + adcs * adc.square_metres
     return LayerEnergy(
         name=name,
-        rows=inputs,
-        cols=outputs,
-        cells=2 * inputs * outputs,
-        tiles=row_tiles * column_tiles,
-        utilisation=2
-        * inputs
-        * outputs
-        / (row_tiles * column_tiles * spec.rows * spec.columns),
+        rows=laid.inputs,
+        cols=laid.outputs,
+        cells=laid.cells,
+        tiles=laid.arrays,
+        utilisation=laid.cells / (laid.arrays * spec.rows * spec.columns),
         vectors=vectors,
         conversions=conversions,
         joules_array=reads
         * costs.read_seconds
         * costs.read_volts**2
         * conductance,
-        joules_adc=conversions
-        * sar_adc_joules(spec.adc_bits or costs.adc_bits),
-        joules_dac=reads * inputs * costs.dac_joules,
+        joules_adc=conversions * adc.joules,
+        joules_dac=reads * laid.inputs * costs.dac_joules,
         joules_digital=digital_joules(operations, costs),
+        joules_memory=moved / 8 * costs.memory_joules,
+        seconds=reads
+        * laid.groups
+        * (costs.read_seconds + turns * adc.seconds),
+        adcs=adcs,
+        square_metres=area,
     )
 
 
@@ -155,12 +191,21 @@ class Comparison(NamedTuple):
         joules_gpu: the same multiply-accumulates at `op_joules` each, J.
         reduction: 1 - hardware / GPU.
         gain: GPU / hardware.
+        seconds_hardware: one example through all layers, one after another, s.
+        seconds_slowest: through the slowest layer, s: one over the examples a
+            second of a chip whose layers work side by side.
+        seconds_gpu: the multiply-accumulates at `op_rate`, full, s.
+        square_metres: of cells and ADCs; None while a part is unknown.
     """
 
     joules_hardware: jax.Array
     joules_gpu: float
     reduction: jax.Array
     gain: jax.Array
+    seconds_hardware: float
+    seconds_slowest: float
+    seconds_gpu: float
+    square_metres: float | None
 
 
 def compare(layers: Sequence[LayerEnergy], costs: Costs) -> Comparison:
@@ -168,4 +213,15 @@ def compare(layers: Sequence[LayerEnergy], costs: Costs) -> Comparison:
     hardware = sum((row.joules for row in layers), start=jnp.zeros(()))
     macs = sum(row.vectors * row.rows * row.cols for row in layers)
     gpu = digital_joules(2 * macs, costs)
-    return Comparison(hardware, gpu, 1 - hardware / gpu, gpu / hardware)
+    areas = [row.square_metres for row in layers]
+    known = [area for area in areas if area is not None]
+    return Comparison(
+        joules_hardware=hardware,
+        joules_gpu=gpu,
+        reduction=1 - hardware / gpu,
+        gain=gpu / hardware,
+        seconds_hardware=sum(row.seconds for row in layers),
+        seconds_slowest=max((row.seconds for row in layers), default=0.0),
+        seconds_gpu=2 * macs / costs.op_rate,
+        square_metres=sum(known) if len(known) == len(areas) else None,
+    )

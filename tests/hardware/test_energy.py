@@ -102,8 +102,63 @@ def test_a_small_ledger_by_hand():
     assert ledger.joules_dac == pytest.approx(21 * 10 * 3e-15)
     # One addition a conversion, one multiplication an output by the scale.
     assert ledger.joules_digital == pytest.approx((378 + 42) * 1e-12)
-    parts = np.sum([float(ledger.joules_array), *ledger[-3:]])
-    assert float(ledger.joules) == pytest.approx(parts)
+    names = [name for name in ledger._fields if name.startswith("joules_")]
+    parts = np.sum([float(getattr(ledger, name)) for name in names])
+    assert len(names) == 5 and float(ledger.joules) == pytest.approx(parts)
+
+
+def test_rows_outputs_and_slices_that_take_turns_take_time():
+    """40 inputs on tiles of 16 rows, four at a time; three slices."""
+    sizes = {
+        "rows": 16,
+        "columns": 24,
+        "rows_on": 4,
+        "weight_bits": 7,
+        "slice_bits": 2,
+        "input_bits": 3,
+        "bit_serial": True,
+        "adc_bits": 6,
+    }
+    spec = Spec(hw.devices.get("ideal"), **sizes)
+    leaf = hw.program(jax.random.key(0), jnp.ones((40, 6)), spec)
+    costs = energy.Costs(
+        read_seconds=10e-9,
+        adc="charge_injection_sar_6",
+        adc_columns=5,
+        memory_joules=1e-12,
+        cell_square_metres=1e-12,
+    )
+    ledger = energy.layer("fc", leaf, 2, costs)
+    assert ledger.cells == 40 * 6 * 2 * 3
+    # Six columns a weight: four weights a tile of 24; 16 + 16 + 8 rows.
+    assert ledger.tiles == 3 * 2
+    assert ledger.conversions == 2 * 3 * (3 * 4) * 3 * 6
+    # 3 tiles x 3 slices x 6 outputs, five to a converter.
+    assert ledger.adcs == 11
+    conversion = 8 / 1e9
+    turns = 2 * 3 * 4
+    assert ledger.seconds == pytest.approx(turns * (10e-9 + 5 * conversion))
+    area = 6 * 16 * 24 * 1e-12 + 11 * 580e-12
+    assert ledger.square_metres == pytest.approx(area)
+    moved = 2 * (40 * 3 + 6 * 6) / 8
+    assert ledger.joules_memory == pytest.approx(moved * 1e-12)
+    assert ledger.joules_adc == pytest.approx(ledger.conversions * 1.26e-12)
+    total = energy.compare([ledger, ledger], costs)
+    assert total.seconds_hardware == pytest.approx(2 * ledger.seconds)
+    assert total.seconds_slowest == pytest.approx(ledger.seconds)
+    assert total.square_metres == pytest.approx(2 * area)
+    assert total.seconds_gpu == pytest.approx(2 * 2 * 2 * 240 / 624e12)
+    unknown = energy.layer("fc", leaf, 2, costs._replace(adc="neurosim_sar"))
+    assert unknown.square_metres is None
+    assert energy.compare([ledger, unknown], costs).square_metres is None
+
+
+def test_a_converter_must_have_the_bits_of_the_design():
+    costs = energy.Costs(adc="charge_injection_sar_6")
+    with pytest.raises(core.UsageError, match="has 6 bits, but the design"):
+        energy.layer("a", leaf((10, 6), adc_bits=8), 1, costs)
+    with pytest.raises(core.UsageError, match="unknown adc 'isaac'"):
+        energy.Costs(adc="isaac").check()
 
 
 @pytest.mark.parametrize(
@@ -198,7 +253,9 @@ def test_switching_is_priced_when_its_prices_are_known():
         assert energy.programming_joules(3, 4, unknown) is None
 
 
-@pytest.mark.parametrize("field", energy.Costs._fields)
+@pytest.mark.parametrize(
+    "field", [f for f in energy.Costs._fields if f != "adc"]
+)
 def test_a_negative_price_is_refused(field):
     energy.Costs().check()
     with pytest.raises(core.UsageError, match=f"{field} is -1"):
