@@ -21,12 +21,15 @@ from jaxedge.hardware.weights import deploy as deploy
 from jaxedge.hardware.weights import dot as dot
 from jaxedge.hardware.weights import is_weight as is_weight
 from jaxedge.hardware.weights import program as program
+from jaxedge.hardware.wrapping import Wrapped as Wrapped
+from jaxedge.hardware.wrapping import wrap as wrap
 
 __all__ = [
     "Crossbar",
     "MaskedRandom",
     "Plan",
     "Weight",
+    "Wrapped",
     "calibration",
     "conv",
     "converters",
@@ -40,4 +43,5 @@ __all__ = [
     "patches",
     "program",
     "wires",
+    "wrap",
 ]

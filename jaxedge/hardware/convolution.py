@@ -259,4 +259,4 @@ def _pads(
             f" {tuple(padded)} after padding; pad with 'SAME' or use a smaller"
             " window."
         )
-    return tuple((int(low), int(high)) for low, high in pads.tolist())
+    return tuple((int(pads[i, 0]), int(pads[i, 1])) for i in range(2))

@@ -6,7 +6,7 @@ is ideal hardware; a `Weight` knows its own physics.
 Letters: I inputs, O outputs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import math
 import re
 from typing import Any, Protocol
@@ -168,6 +168,42 @@ class Plan:
                 ) from None
         return cls(tuple(plan.values()), tuple(plan))
 
+    def spec(self, pattern: str | None) -> Any:
+        """The hardware of a pattern; None for a pattern of None."""
+        return dict(zip(self.patterns, self.specs, strict=True)).get(pattern)
+
+    def assign(self, paths: Sequence[str]) -> dict[str, str]:
+        """The pattern of each path: the first that it holds, if any.
+
+        Raises:
+            UsageError: for a pattern that matches no path (lists them), or
+                only such as earlier ones take.
+        """
+        assigned: dict[str, str] = {}
+        shadowed: dict[str, str] = {}
+        for path in paths:
+            matches = [name for name in self.patterns if re.search(name, path)]
+            if matches:
+                assigned[path] = matches[0]
+                shadowed.update(dict.fromkeys(matches[1:], matches[0]))
+        used = {*assigned.values()}
+        for pattern in self.patterns:
+            if pattern in used:
+                continue
+            if pattern in shadowed:
+                raise checks.UsageError(
+                    f"the plan's pattern {pattern!r} is never used: each"
+                    " weight that it matches is taken by an earlier one, such"
+                    f" as {shadowed[pattern]!r}; put the narrower pattern"
+                    " first, and pass a hardware.Plan to a compiled function,"
+                    " where JAX sorts the keys of a dict."
+                )
+            raise checks.UsageError(
+                f"the plan's pattern {pattern!r} matches no weight; the"
+                f" weights are: {', '.join(paths) or 'none'}."
+            )
+        return assigned
+
 
 def deploy(
     key: jax.Array, params: Any, plan: Spec | Mapping[str, Spec | None] | Plan
@@ -195,41 +231,22 @@ def deploy(
     """
     check_key(key)
     plan = Plan.of(plan)
-    rules = dict(zip(plan.patterns, plan.specs, strict=True))
-    seen: list[str] = []
-    used: set[str] = set()
-    shadowed: dict[str, str] = {}
+    paths: list[str] = []
+
+    def note(path: str, leaf: Any) -> None:
+        if is_weight(leaf) or jnp.ndim(leaf) in (2, 4):
+            paths.append(path)
+
+    map_named(note, params, is_leaf=is_weight)
+    patterns = plan.assign(paths)
 
     def place(path: str, leaf: Any) -> Any:
-        if not is_weight(leaf) and jnp.ndim(leaf) not in (2, 4):
-            return leaf
-        seen.append(path)
-        matches = [name for name in rules if re.search(name, path)]
-        if not matches:
-            return leaf
-        used.add(matches[0])
-        shadowed.update(dict.fromkeys(matches[1:], matches[0]))
-        spec = rules[matches[0]]
+        spec = plan.spec(patterns.get(path))
         if spec is None:
             return leaf
         return program(stream(key, path), leaf, spec)
 
-    deployed = map_named(place, params, is_leaf=is_weight)
-    for pattern in rules:
-        if pattern not in used and pattern in shadowed:
-            raise checks.UsageError(
-                f"the plan's pattern {pattern!r} is never used: each weight"
-                f" that it matches is taken by an earlier one, such as"
-                f" {shadowed[pattern]!r}; put the narrower pattern first, and"
-                " pass a hardware.Plan to a compiled function, where JAX sorts"
-                " the keys of a dict."
-            )
-        if pattern not in used:
-            raise checks.UsageError(
-                f"the plan's pattern {pattern!r} matches no weight; the"
-                f" weights are: {', '.join(seen) or 'none'}."
-            )
-    return deployed
+    return map_named(place, params, is_leaf=is_weight)
 
 
 def matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
