@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import jax
 from jax.extend import core as jex
+from jax.extend import source_info_util
 import jax.numpy as jnp
 
 from jaxedge.core.keys import stream
@@ -249,14 +250,16 @@ class Interpreter:
 
 
 def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
-    """Runs one equation as it stands."""
-    values = {
-        atom: value
-        for atom, value in zip(eqn.invars, inputs, strict=True)
-        if not isinstance(atom, jex.Literal)
-    }
-    alone = jex.Jaxpr((), [*values], eqn.outvars, [eqn], eqn.effects)
-    return jex.jaxpr_as_fun(jex.ClosedJaxpr(alone, ()))(*values.values())
+    """Runs one equation as it stands, under its name and settings."""
+    source, primitive = eqn.source_info, eqn.primitive
+    names = source_info_util.current_name_stack() + source.name_stack
+    params = primitive.get_bind_params(eqn.params)
+    with (
+        source_info_util.user_context(source.traceback, name_stack=names),
+        eqn.ctx.manager,
+    ):
+        outputs = primitive.bind(*inputs, **params)
+    return outputs if primitive.multiple_results else [outputs]
 
 
 def _moved(eqn: Any, mount: Mount) -> Mount | None:

@@ -168,26 +168,29 @@ class Plan:
                 ) from None
         return cls(tuple(plan.values()), tuple(plan))
 
-    def spec(self, pattern: str | None) -> Any:
-        """The hardware of a pattern; None for a pattern of None."""
-        return dict(zip(self.patterns, self.specs, strict=True)).get(pattern)
+    def assign(self, paths: Sequence[str]) -> dict[str, tuple[str, Any]]:
+        """The first pattern that each path holds, and its hardware.
 
-    def assign(self, paths: Sequence[str]) -> dict[str, str]:
-        """The pattern of each path: the first that it holds, if any.
+        Args:
+            paths: of the weights.
+
+        Returns:
+            Pattern and spec of each path that a pattern matches.
 
         Raises:
             UsageError: for a pattern that matches no path (lists them), or
                 only such as earlier ones take.
         """
-        assigned: dict[str, str] = {}
+        rules = dict(zip(self.patterns, self.specs, strict=True))
+        assigned: dict[str, tuple[str, Any]] = {}
         shadowed: dict[str, str] = {}
         for path in paths:
-            matches = [name for name in self.patterns if re.search(name, path)]
+            matches = [name for name in rules if re.search(name, path)]
             if matches:
-                assigned[path] = matches[0]
+                assigned[path] = matches[0], rules[matches[0]]
                 shadowed.update(dict.fromkeys(matches[1:], matches[0]))
-        used = {*assigned.values()}
-        for pattern in self.patterns:
+        used = {name for name, _ in assigned.values()}
+        for pattern in rules:
             if pattern in used:
                 continue
             if pattern in shadowed:
@@ -238,10 +241,10 @@ def deploy(
             paths.append(path)
 
     map_named(note, params, is_leaf=is_weight)
-    patterns = plan.assign(paths)
+    assigned = plan.assign(paths)
 
     def place(path: str, leaf: Any) -> Any:
-        spec = plan.spec(patterns.get(path))
+        _, spec = assigned.get(path, ("", None))
         if spec is None:
             return leaf
         return program(stream(key, path), leaf, spec)

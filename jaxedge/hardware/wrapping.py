@@ -202,7 +202,7 @@ class _Read:
 
     def each(self, held: Held, eqn: Any) -> Any:
         if held.value.mount.lead <= held.mount.lead:
-            raise _unshown(held.path, "layer by layer")
+            raise _unshown(held.path, "slice by slice")
         return held.value
 
     def product(
@@ -245,13 +245,15 @@ def _look(
 def _choose(plan: Plan, uses: dict[str, _Use]) -> dict[str, tuple[Spec, Mount]]:
     """The hardware of the parameters that the plan names, and how they lie."""
     paths = [path for path, use in uses.items() if use.mounts or use.rank > 1]
-    chosen = {}
-    for path, pattern in plan.assign(paths).items():
-        use, spec = uses[path], plan.spec(pattern)
-        # One spec for everything passes over what no array can compute.
-        if spec is None or not (use.mounts or pattern):
+    assigned, chosen = plan.assign(paths), {}
+    for path, (pattern, spec) in assigned.items():
+        use = uses[path]
+        if spec is None:
             continue
         if not use.mounts:
+            # What everything matches passes over what is no factor.
+            if not pattern:
+                continue
             raise checks.UsageError(
                 f"the plan's pattern {pattern!r} puts {path!r} on hardware,"
                 " but the function never multiplies by it; give None for it in"
@@ -266,6 +268,12 @@ def _choose(plan: Plan, uses: dict[str, _Use]) -> dict[str, tuple[Spec, Mount]]:
                 f" plan: {{{path!r}: None, ...}}."
             )
         chosen[path] = (spec, use.mounts[0])
+    left = [path for path, (_, spec) in assigned.items() if spec is not None]
+    if left and not chosen:
+        raise checks.UsageError(
+            "the plan puts nothing on hardware: the function multiplies its"
+            f" inputs by none of: {', '.join(left)}."
+        )
     return chosen
 
 
