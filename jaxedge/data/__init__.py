@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jaxedge.core import checks
-from jaxedge.data import digits, fashion_mnist
+from jaxedge.data import cifar10, digits, fashion_mnist
 from jaxedge.data.batches import epoch as epoch
 from jaxedge.data.batches import in_order as in_order
 from jaxedge.data.source import Batch as Batch
@@ -20,6 +20,7 @@ __all__ = [
     "Batch",
     "Source",
     "epoch",
+    "find_root",
     "in_order",
     "load",
     "make_source",
@@ -30,7 +31,8 @@ SPLITS = ("train", "valid", "test")
 # Data sets that come with an installed package, and those under a data root.
 BUNDLED: dict[str, Callable[[str], Source]] = {"digits": digits.read}
 ON_DISK: dict[str, Callable[[str, Path], Source]] = {
-    "fashion_mnist": fashion_mnist.read
+    "cifar10": cifar10.read,
+    "fashion_mnist": fashion_mnist.read,
 }
 
 
@@ -40,7 +42,8 @@ def load(
     """The named split of a named data set, checked and ready to use.
 
     Args:
-        name: "digits" (bundled) or "fashion_mnist" (under the data root).
+        name: "digits" (bundled), "cifar10" or "fashion_mnist" (under the data
+            root).
         split: "train", "valid" or "test".
         root: the folder with one folder a data set; by default that of the
             environment variable JAXEDGE_DATA. A bundled data set needs none
@@ -58,25 +61,36 @@ def load(
     checks.choice("split", split, SPLITS)
     if name in BUNDLED:
         return BUNDLED[name](split)
-    return ON_DISK[name](split, _root(name, root))
+    return ON_DISK[name](split, find_root(f"the data set {name!r}", name, root))
 
 
-def _root(name: str, root: str | os.PathLike[str] | None) -> Path:
-    """The data root as an existing folder."""
+def find_root(
+    what: str, folder: str, root: str | os.PathLike[str] | None
+) -> Path:
+    """The data root as an existing folder.
+
+    Args:
+        what: what is looked for, for messages.
+        folder: the folder of the root that would hold it, likewise.
+        root: as in `load`.
+
+    Raises:
+        UsageError: if no root is given or it is no folder.
+    """
     origin = "--data_root"
     if root is None:
         root, origin = os.getenv(ROOT_VARIABLE), ROOT_VARIABLE
     if not root:
         raise checks.UsageError(
-            f"the data set {name!r} needs a data root; give --data_root=DIR"
-            f" or set the environment variable {ROOT_VARIABLE} to the folder"
-            f" that holds {name}/."
+            f"{what} needs a data root; give --data_root=DIR or set the"
+            f" environment variable {ROOT_VARIABLE} to the folder that holds"
+            f" {folder}/."
         )
     path = Path(root).expanduser()
     if not path.is_dir():
         raise checks.UsageError(
             f"the data root {str(path)!r} (from {origin}) is not a folder;"
             f" give --data_root=DIR or set {ROOT_VARIABLE} to the folder that"
-            f" holds {name}/."
+            f" holds {folder}/."
         )
     return path

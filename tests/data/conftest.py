@@ -36,3 +36,15 @@ def real_root():
     if not list(Path(root).glob("fashion_mnist/*-ubyte.gz")):
         pytest.skip("the folder of JAXEDGE_DATA has no Fashion-MNIST files")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def cifar10_root():
+    """The data root with the real CIFAR-10, or a skip."""
+    root = os.getenv("JAXEDGE_DATA")
+    if not root:
+        pytest.skip("JAXEDGE_DATA is not set: no real CIFAR-10 here")
+    names = ("cifar10/*.webp", "cifar-10-batches-*", "cifar10/cifar-10-*")
+    if not any(path for name in names for path in Path(root).glob(name)):
+        pytest.skip("the folder of JAXEDGE_DATA has no CIFAR-10 files")
+    return Path(root)
