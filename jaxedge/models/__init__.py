@@ -4,9 +4,20 @@ Each takes `(x, *, train=False, key=None)`; `key` is the read key, and every
 layer draws from the stream of its path.
 """
 
+from jaxedge.models import checkpoints as checkpoints
+from jaxedge.models import resnet as resnet
 from jaxedge.models.cnn import Cnn as Cnn
 from jaxedge.models.layers import Conv as Conv
 from jaxedge.models.layers import Dense as Dense
 from jaxedge.models.mlp import Mlp as Mlp
+from jaxedge.models.resnet import ResNet as ResNet
 
-__all__ = ["Cnn", "Conv", "Dense", "Mlp"]
+__all__ = [
+    "Cnn",
+    "Conv",
+    "Dense",
+    "Mlp",
+    "ResNet",
+    "checkpoints",
+    "resnet",
+]

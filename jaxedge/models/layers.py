@@ -36,27 +36,36 @@ def _read_key(module: nn.Module, key: jax.Array | None) -> jax.Array | None:
     return None if key is None else stream(key, "/".join(module.path))
 
 
+def _with_bias(module: nn.Module, y: jax.Array) -> jax.Array:
+    """Adds a learned bias [O], digitally: it is no weight of the array."""
+    bias = module.param("bias", nn.initializers.zeros, (y.shape[-1],))
+    # All axes, for a broadcast that is meant.
+    return y + jnp.asarray(bias, y.dtype).reshape([1] * (y.ndim - 1) + [-1])
+
+
 class Dense(nn.Module):
-    """A matrix product without bias: [..., I] to [..., features].
+    """A matrix product: [..., I] to [..., features].
 
     Attributes:
         features: number of outputs.
         kernel_init: initialiser of the kernel [I, features].
+        bias: whether a bias is added, outside of the array.
     """
 
     features: int
     kernel_init: Init = DEFAULT_INIT
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         kernel = _weight(self, (x.shape[-1], self.features), self.kernel_init)
         y = hardware.dot(x, kernel, key=_read_key(self, key))
         self.sow(COUNTS, "vectors", jnp.int32(math.prod(y.shape[1:-1])))
-        return y
+        return _with_bias(self, y) if self.bias else y
 
 
 class Conv(nn.Module):
-    """A convolution without bias: [B, H, W, I] to [B, H', W', features].
+    """A convolution: [B, H, W, I] to [B, H', W', features].
 
     Attributes:
         features: number of outputs.
@@ -64,6 +73,7 @@ class Conv(nn.Module):
         strides: one number, or one for each of height and width.
         padding: "SAME", "VALID" or pairs.
         kernel_init: initialiser of the kernel [h, w, I, features].
+        bias: whether a bias is added, outside of the array.
     """
 
     features: int
@@ -71,6 +81,7 @@ class Conv(nn.Module):
     strides: int | tuple[int, int] = 1
     padding: str | tuple[tuple[int, int], ...] = "SAME"
     kernel_init: Init = DEFAULT_INIT
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -83,19 +94,27 @@ class Conv(nn.Module):
             key=_read_key(self, key),
         )
         self.sow(COUNTS, "vectors", jnp.int32(math.prod(y.shape[1:-1])))
-        return y
+        return _with_bias(self, y) if self.bias else y
 
 
 class Norm(nn.Module):
-    """Batch normalisation without learned scale or bias."""
+    """Batch normalisation.
+
+    Attributes:
+        affine: whether scale and bias are learned.
+        eps: added to the variance.
+    """
+
+    affine: bool = False
+    eps: float = 1e-5
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         norm = nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
-            epsilon=1e-5,
-            use_bias=False,
-            use_scale=False,
+            epsilon=self.eps,
+            use_bias=self.affine,
+            use_scale=self.affine,
         )
         return norm(x)

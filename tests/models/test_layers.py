@@ -192,3 +192,20 @@ def test_whole_number_inputs_are_refused():
     variables = {"params": {"kernel": np.ones((3, 4), np.float32)}}
     with pytest.raises(UsageError, match="floating-point inputs, got int32"):
         models.Dense(4).apply(variables, jnp.ones((2, 3), jnp.int32))
+
+
+@pytest.mark.parametrize(
+    "layer, shape", [(models.Dense(4, bias=True), (2, 3)),
+                     (models.Conv(4, bias=True), (1, 5, 5, 3))]
+)  # fmt: skip
+def test_a_bias_is_added_outside_of_the_array(layer, shape, key):
+    x = jnp.ones(shape)
+    params = dict(layer.init(key, x)["params"])
+    assert not params["bias"].any()
+    before = layer.apply({"params": params}, x)
+    params["bias"] = jnp.arange(4.0)
+    chip = hardware.deploy(key, params, EXACT)
+    assert isinstance(chip["bias"], jax.Array)
+    after = layer.apply({"params": chip}, x)
+    want = np.broadcast_to(np.arange(4.0), before.shape)
+    np.testing.assert_allclose(after - before, want, atol=1e-5)

@@ -1,0 +1,215 @@
+"""Residual networks for small images (He et al., CVPR 2016, section 4.2).
+
+Letters: B batch, H height, W width, C channels, I inputs, O outputs.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxedge.core import checks
+from jaxedge.models.layers import Conv, Dense, Norm
+
+SHORTCUTS = ("pad", "conv")
+Padding = str | tuple[tuple[int, int], ...]
+
+
+class Unit(nn.Module):
+    """A convolution and its batch normalisation, or the two in one.
+
+    Attributes:
+        features: number of outputs.
+        window: kernel height and width.
+        stride: of height and width.
+        padding: as in `Conv`.
+        eps: of the normalisation.
+        folded: whether the normalisation is folded, see `fold`.
+    """
+
+    features: int
+    window: tuple[int, int] = (3, 3)
+    stride: int = 1
+    padding: Padding = ((1, 1), (1, 1))
+    eps: float = 1e-5
+    folded: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, train: bool, key: jax.Array | None
+    ) -> jax.Array:
+        conv = Conv(
+            self.features,
+            self.window,
+            self.stride,
+            self.padding,
+            bias=self.folded,
+        )
+        x = conv(x, key)
+        return x if self.folded else Norm(True, self.eps)(x, train)
+
+
+class Block(nn.Module):
+    """Two units around which the input is led.
+
+    Attributes:
+        features: number of outputs.
+        stride: of the first unit.
+        shortcut: as in `ResNet`.
+        unit: makes a unit, given features and what differs from its defaults.
+    """
+
+    features: int
+    stride: int
+    shortcut: str
+    unit: Callable[..., Unit]
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, train: bool, key: jax.Array | None
+    ) -> jax.Array:
+        y = self.unit(self.features, stride=self.stride)(x, train, key)
+        y = self.unit(self.features)(nn.relu(y), train, key)
+        if x.shape[-1] == self.features and self.stride == 1:
+            return nn.relu(y + x)
+        if self.shortcut == "pad":
+            return nn.relu(y + _padded(x, self.features, self.stride))
+        lead = self.unit(
+            self.features, window=(1, 1), stride=self.stride, padding="VALID"
+        )
+        return nn.relu(y + lead(x, train, key))
+
+
+class ResNet(nn.Module):
+    """Residual network of 6 n + 2 layers: 269,722 weights at depth 20.
+
+    A first convolution, three stages of n blocks with 16, 32 and 64 channels,
+    of which the last two halve the image, the mean over it, a dense layer. It
+    takes images as a `Source` has them and normalises them itself.
+
+    Attributes:
+        classes: number of outputs.
+        depth: number of layers, 6 n + 2.
+        shortcut: where a stage changes the shape: "pad" takes every second
+            pixel and adds channels of zeros, half of them before and half
+            behind (option A); "conv" is a 1 x 1 convolution with
+            normalisation (option B).
+        channels: outputs of each stage.
+        padding: of the 3 x 3 convolutions; at stride 2 "SAME" is not
+            ((1, 1), (1, 1)), the default of PyTorch's networks.
+        eps: of the normalisations.
+        folded: whether these are folded into the convolutions, see `fold`.
+        mean: what is subtracted from each channel of the image.
+        std: what the channels are divided by after that.
+    """
+
+    classes: int = 10
+    depth: int = 20
+    shortcut: str = "pad"
+    channels: tuple[int, ...] = (16, 32, 64)
+    padding: Padding = ((1, 1), (1, 1))
+    eps: float = 1e-5
+    folded: bool = False
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool = False,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        self._check()
+
+        def unit(features: int, **changes: Any) -> Unit:
+            same = {"padding": self.padding, "eps": self.eps}
+            return Unit(features, folded=self.folded, **{**same, **changes})
+
+        x = _normalised(x, self.mean, self.std)
+        x = nn.relu(unit(self.channels[0])(x, train, key))
+        for stage, features in enumerate(self.channels):
+            for block in range((self.depth - 2) // 6):
+                stride = 2 if stage and not block else 1
+                x = Block(features, stride, self.shortcut, unit)(x, train, key)
+        return Dense(self.classes, bias=True)(x.mean((1, 2)), key)
+
+    def _check(self) -> None:
+        checks.choice("shortcut", self.shortcut, SHORTCUTS)
+        if self.depth < 8 or (self.depth - 2) % 6:
+            raise checks.UsageError(
+                f"depth is {self.depth}, but must be 6 n + 2 with n >= 1, such"
+                " as 8, 20, 32 or 56."
+            )
+
+
+def _normalised(
+    x: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
+) -> jax.Array:
+    if not x.shape[-1] == len(mean) == len(std):
+        raise checks.UsageError(
+            f"images of shape {x.shape[1:]} have {x.shape[-1]} channels, but"
+            f" the network has {len(mean)} means and {len(std)} deviations."
+        )
+    shape = (1, 1, 1, len(mean))
+    centre, width = (np.reshape(a, shape).astype(x.dtype) for a in (mean, std))
+    return (x - centre) / width
+
+
+def _padded(x: jax.Array, features: int, stride: int) -> jax.Array:
+    """Every `stride`-th pixel, with zeros up to `features` channels."""
+    extra = features - x.shape[-1]
+    pad = (extra // 2, extra - extra // 2)
+    x = x[:, ::stride, ::stride]
+    return jnp.pad(x, [(0, 0), (0, 0), (0, 0), pad])
+
+
+def fold(variables: Mapping[str, Any], eps: float) -> dict[str, Any]:
+    """Folds every batch normalisation into the convolution before it.
+
+    Of s (W x - mean) / sqrt(var + eps) + b the factor s / sqrt(var + eps)
+    multiplies the columns of W, and what is left is a bias: an array then
+    holds all that varies with the input, and one digital addition an output
+    remains. Exact but for rounding, for the statistics at hand; the network
+    has to be `folded` from then on.
+
+    Args:
+        variables: "params" and "batch_stats" of a network of `Unit`s.
+        eps: of its normalisations.
+
+    Returns:
+        Variables of the folded network; "batch_stats" is empty.
+
+    Raises:
+        UsageError: if there is no unit with a normalisation.
+    """
+    folded = 0
+
+    def unit(params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
+        nonlocal folded
+        folded += 1
+        norm = params["Norm_0"]["BatchNorm_0"]
+        stats = stats["Norm_0"]["BatchNorm_0"]
+        factor = norm["scale"] / jnp.sqrt(stats["var"] + eps)
+        kernel = params["Conv_0"]["kernel"]
+        scaled = kernel * factor.reshape(1, 1, 1, -1)
+        bias = norm["bias"] - stats["mean"] * factor
+        return {"Conv_0": {"kernel": scaled, "bias": bias}}
+
+    def walk(params: Any, stats: Mapping[str, Any]) -> Any:
+        if not isinstance(params, Mapping):
+            return params
+        if "Norm_0" in params:
+            return unit(params, stats)
+        return {k: walk(v, stats.get(k, {})) for k, v in params.items()}
+
+    params = walk(variables["params"], variables.get("batch_stats", {}))
+    if not folded:
+        raise checks.UsageError(
+            "no normalisation is left to fold; the network is folded already."
+        )
+    return {**variables, "params": params, "batch_stats": {}}
