@@ -104,6 +104,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "sweep": 100,
             "read_noise": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
             "faults": (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
+            "images": placeholder(int),
             "batch": 500,
             "chunk": 100,
             "mode": "auto",

@@ -4,9 +4,13 @@ from types import ModuleType
 
 from jaxedge.core import checks
 from jaxedge.recipes import edge_pruning as edge_pruning
+from jaxedge.recipes import pretrained as pretrained
 from jaxedge.recipes.recipe import Recipe as Recipe
 
-RECIPES: dict[str, ModuleType] = {"edge_pruning": edge_pruning}
+RECIPES: dict[str, ModuleType] = {
+    "edge_pruning": edge_pruning,
+    "pretrained": pretrained,
+}
 
 
 def get(name: str) -> ModuleType:
@@ -16,4 +20,4 @@ def get(name: str) -> ModuleType:
     return RECIPES[name]
 
 
-__all__ = ["RECIPES", "Recipe", "edge_pruning", "get"]
+__all__ = ["RECIPES", "Recipe", "edge_pruning", "get", "pretrained"]

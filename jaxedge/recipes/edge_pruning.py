@@ -4,6 +4,7 @@ The weights are random and stay; a score for each decides which edges exist.
 """
 
 import math
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -202,7 +203,11 @@ def parse(config: Any) -> Settings:
 
 
 def build(
-    given: Settings, example: Any, classes: int, steps_per_epoch: int
+    given: Settings,
+    example: Any,
+    classes: int,
+    steps_per_epoch: int,
+    data_root: str | os.PathLike[str] | None = None,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -211,7 +216,9 @@ def build(
         example: [1, ...] inputs of the data set.
         classes: number of classes of the data set.
         steps_per_epoch: for the learning-rate schedule.
+        data_root: not looked at; this recipe reads no files.
     """
+    del data_root
     model = settings.make_model(given.model, classes)
     rule = (
         mask_rule(given.learn)
@@ -221,10 +228,8 @@ def build(
     optimiser = settings.make_sgd(
         given.optimizer, given.train.epochs, steps_per_epoch
     )
-    on = given.train.hardware
-    placement = supervised.Placement(
-        None if on == "ideal" else settings.make_plan(given.hardware),
-        fresh=on == "fresh_chips",
+    placement = supervised.place(
+        given.train.hardware, settings.make_plan(given.hardware)
     )
     return supervised.make(
         model, jnp.asarray(example), rule, optimiser, placement

@@ -74,7 +74,7 @@ class Train(NamedTuple):
     """How long and on what.
 
     Attributes:
-        epochs: passes over the training split.
+        epochs: passes over the training split; 0 leaves the network as it is.
         batch: examples a step.
         evaluate_every: epochs between evaluations.
         checkpoint_every: epochs between checkpoints.
@@ -93,7 +93,8 @@ class Train(NamedTuple):
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
-        for name in ("epochs", "batch", "evaluate_every", "checkpoint_every"):
+        checks.in_range("train.epochs", self.epochs, 0)
+        for name in ("batch", "evaluate_every", "checkpoint_every"):
             checks.in_range(f"train.{name}", getattr(self, name), 1)
         checks.choice("train.select_on", self.select_on, ("valid", "test"))
         checks.choice(

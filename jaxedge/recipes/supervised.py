@@ -81,12 +81,18 @@ def weights_rule() -> Rule:
 _IDEAL = Placement()
 
 
+def place(on: str, plan: Any) -> Placement:
+    """The placement of a config's `train.hardware`, see `settings.Train`."""
+    return Placement(None if on == "ideal" else plan, on == "fresh_chips")
+
+
 def make(
     model: nn.Module,
     example: jax.Array,
     rule: Rule,
     optimiser: optax.GradientTransformation,
     placement: Placement = _IDEAL,
+    start: Any = None,
 ) -> Recipe:
     """A recipe that minimises cross-entropy by gradients.
 
@@ -96,6 +102,8 @@ def make(
         rule: what is learned.
         optimiser: an optax transformation.
         placement: hardware in the training loop.
+        start: variables to begin with, "params" and "batch_stats"; None draws
+            them.
 
     Returns:
         A recipe whose batches have `x`, `y` and `weight`, and whose sums are
@@ -103,7 +111,8 @@ def make(
     """
 
     def init(key: jax.Array) -> State:
-        variables = model.init(stream(key, "params"), example)
+        variables = start or model.init(stream(key, "params"), example)
+        variables = jax.tree.map(jnp.asarray, variables)
         learned, memory = rule.init(stream(key, "rule"), variables["params"])
         return State(
             step=jnp.int32(0),

@@ -86,6 +86,7 @@ def resolve(config: Any, data_root: str | None) -> Job:
         splits["train"].x[:1],
         len(splits["train"].classes),
         rows // given.train.batch,
+        data_root,
     )
     return Job(
         workdir.plain(config),
@@ -178,7 +179,10 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     content = {
         "config": job.config,
         "metrics": {**tested, **counts},
-        "chips": study.summary(result, job.chips.threshold),
+        "chips": {
+            **study.summary(result, job.chips.threshold),
+            "images": len(job.splits["test"].y[: job.chips.images]),
+        },
         "energy": priced,
         "seconds": seconds,
         "versions": {
@@ -251,6 +255,8 @@ def ledger(job: Job, variables: Any) -> dict[str, Any]:
     )
     rows = []
     for path, leaf in leaves:
+        if not hardware.is_weight(leaf):  # Digital, such as a bias.
+            continue
         counts = changed["counts"]
         for part in path[:-1]:
             counts = counts[part.key]
@@ -276,6 +282,8 @@ def _pictures(path: Path, variables: Any, chip: Any) -> None:
     for (way, leaf), (_, trained) in zip(
         _named(chip), _named(variables["params"]), strict=True
     ):
+        if not hardware.is_weight(leaf):  # Digital, such as a bias.
+            continue
         g = interleave(leaf.conductance())
         arrays[f"conductance/{way}"] = np.asarray(g, np.float32)
         if isinstance(trained, hardware.MaskedRandom):

@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     """How long to train and when to look.
 
     Attributes:
-        epochs: passes over the training split.
+        epochs: passes over the training split; 0 keeps the initial state.
         batch: examples a step.
         evaluate_every: epochs between evaluations; the last always has one.
         checkpoint_every: epochs between checkpoints; an evaluation that is
@@ -116,7 +116,8 @@ def train(
         stop: checked at every step.
 
     Returns:
-        The best state by the selection metric.
+        The best state by the selection metric; the initial one if there is
+        no epoch.
 
     Raises:
         Preempted: after saving, when `stop` was asked.
@@ -130,6 +131,8 @@ def train(
     broken = jax.jit(_nan_leaves)
     evaluate = evaluator(recipe, plan.evaluate_batch)
     state = recipe.init(stream(key, "init"))
+    if not plan.epochs:
+        return state
     zero = _zero_sums(recipe, state, source, plan.batch)
     new = Progressed(state, zero, jnp.float32(-jnp.inf))
     like = jax.eval_shape(lambda: new)

@@ -73,7 +73,7 @@ def _body(workdir: Path, summary: Json) -> str:
             "<p>A network on simulated edge hardware: how it learned, and how"
             " its chips will behave.</p></header>",
             _headline(summary),
-            page.section("Training", _training(workdir / "metrics.jsonl")),
+            page.section("Training", _training(workdir, summary)),
             page.section("Chips", _chips(summary, study)),
             page.section(
                 "Stress",
@@ -166,7 +166,10 @@ def _headline(summary: Json) -> str:
     return page.cards(cards)
 
 
-def _training(path: Path) -> str:
+def _training(workdir: Path, summary: Json) -> str:
+    if summary["config"].get("train", {}).get("epochs") == 0:
+        return f"<p>{page.escape(text.UNTRAINED)}</p>"
+    path = workdir / "metrics.jsonl"
     rows = metrics.read(path) if path.is_file() else []
     if not any(row.keys() & {"loss", "accuracy"} for row in rows):
         return page.missing("No metrics", "jaxedge run")
@@ -192,7 +195,8 @@ def _chips(summary: Json, study: Arrays) -> str:
     return page.picture(
         figures.accuracy_histogram(accuracy_C, threshold),
         f"Histogram of the accuracy of {n:,} chips with the yield shaded",
-        text.reached(accuracy_C, threshold, share),
+        text.reached(accuracy_C, threshold, share)
+        + text.sampled(chips.get("images")),
     )
 
 
@@ -222,6 +226,8 @@ def _mask(pictures: Arrays) -> str:
     if not {"sparsity_names", "sparsity_kept"} <= pictures.keys():
         return page.missing("No mask was stored", "jaxedge chips")
     names = [str(name) for name in pictures["sparsity_names"]]
+    if not names:
+        return f"<p>{page.escape(text.UNMASKED)}</p>"
     kept = pictures["sparsity_kept"]
     return page.picture(
         figures.sparsity(names, kept.tolist()),

@@ -36,6 +36,8 @@ class Chips(NamedTuple):
         sweep: chips at each level of a sweep; 0 sweeps nothing.
         read_noise: levels of relative read noise.
         faults: shares of stuck cells, half of them on and half off.
+        images: test examples that every chip reads, the first of the split;
+            None reads all.
         batch: test examples read in one frame.
         chunk: chips between two saves.
         mode: as in `chip_map`.
@@ -47,6 +49,7 @@ class Chips(NamedTuple):
     sweep: int
     read_noise: tuple[float, ...]
     faults: tuple[float, ...]
+    images: int | None
     batch: int
     chunk: int
     mode: str
@@ -61,8 +64,9 @@ class Chips(NamedTuple):
         checks.in_range("chips.read_noise", np.array(self.read_noise), 0)
         checks.in_range("chips.faults", np.array(self.faults), 0, 1)
         checks.choice("chips.mode", self.mode, MODES)
-        if self.block is not None:
-            checks.whole("chips.block", self.block, 1)
+        for name in ("images", "block"):
+            if getattr(self, name) is not None:
+                checks.whole(f"chips.{name}", getattr(self, name), 1)
 
 
 class Frames(NamedTuple):
@@ -158,7 +162,9 @@ def run(
     """
     spec = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), spec)
     tasks = list(_tasks(spec, chips))
-    test = frames(source, chips.batch)
+    rows = slice(chips.images)
+    read = source._replace(x=source.x[rows], y=source.y[rows])
+    test = frames(read, chips.batch)
     identity = _identity(variables, test, spec, chips, key)
     partial = path.with_suffix(".partial.npz")
     done = _load(path, identity) or _load(partial, identity) or {}
@@ -264,7 +270,8 @@ def _assemble(
 def _identity(variables, test, spec, chips: Chips, key) -> int:
     """Tells whether saved chips are those that would be computed now."""
     tree = (variables, test, spec, jax.random.key_data(key))
-    same = chips._replace(mode="", block=None, threshold=0.0)
+    # The examples themselves are in `test`.
+    same = chips._replace(mode="", block=None, threshold=0.0, images=None)
     text = f"{_PHYSICS}{jax.tree.structure(spec)}{same}"
     return zlib.crc32(text.encode(), digest(jax.device_get(tree)))
 

@@ -16,6 +16,8 @@ _OFF = 1e-6
 # A no-break space between a number and its unit.
 _SPACE = "\u00a0"
 
+UNTRAINED = "Nothing was trained: the network is as it was given."
+UNMASKED = "No layer has a mask: all of its weights are in use."
 _UNPRICED = "It is unpriced: the energy of SET and RESET is unknown."
 
 
@@ -88,6 +90,11 @@ def reached(accuracy_C: np.ndarray, threshold: float, share: float) -> str:
         f" the mean is {percent(accuracy_C.mean(dtype=float))}, the worst chip"
         f" has {percent(accuracy_C.min())}."
     )
+
+
+def sampled(images: int | None) -> str:
+    """How many test examples a chip has read; nothing where that is unknown."""
+    return f" Each has read {images:,} test examples." if images else ""
 
 
 def stressed(level_L: np.ndarray, accuracy_LxC: np.ndarray, what: str) -> str:

@@ -40,7 +40,7 @@ BAD = [
     ("optimizer.momentum", 1.1, "optimizer.momentum is 1.1"),
     ("optimizer.momentum", -0.1, "optimizer.momentum is -0.1"),
     ("optimizer.weight_decay", -1.0, "optimizer.weight_decay is -1.0"),
-    ("train.epochs", 0, "train.epochs is 0"),
+    ("train.epochs", -1, "train.epochs is -1"),
     ("train.epochs", 2.5, "train.epochs is 2.5, but must be int"),
     ("train.batch", 0, "train.batch is 0"),
     ("train.batch", True, "train.batch is True, but must be int"),

@@ -60,7 +60,7 @@ def test_a_summary_has_the_promised_keys(summary):
     assert {"test_accuracy", "valid_accuracy"} <= set(summary["metrics"])
     assert set(summary["chips"]) == {
         "n", "accuracy_mean", "accuracy_std", "accuracy_p05", "accuracy_min",
-        "yield", "threshold", "chips_per_second",
+        "yield", "threshold", "chips_per_second", "images",
     }  # fmt: skip
     assert {"train", "test", "chips"} <= set(summary["seconds"])
     assert all(value >= 0 for value in summary["seconds"].values())

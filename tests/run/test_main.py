@@ -69,7 +69,7 @@ MISTAKES = {
         "epochs",
     ),
     # Ranges.
-    "epochs": (field("train.epochs=0"), "train.epochs is 0", "[1, inf]"),
+    "epochs": (field("train.epochs=-1"), "train.epochs is -1", "[0, inf]"),
     "keep": (field("learn.keep=1.5"), "learn.keep is 1.5", "[0, 1]"),
     "nan": (field("learn.keep=nan"), "learn.keep is nan"),
     "rate": (field("optimizer.learning_rate=0"), "learning_rate is 0"),

@@ -56,6 +56,7 @@ CHIPS = study.Chips(
     sweep=3,
     read_noise=(0.0, 0.1, 0.5),
     faults=(0.0, 0.06),
+    images=None,
     batch=10,
     chunk=4,
     mode="map",
