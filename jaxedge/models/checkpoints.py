@@ -201,7 +201,7 @@ def _norm_paths(at: str) -> tuple[str, str]:
 def _blocks(model: ResNet) -> Iterator[tuple[int, tuple[int, int], bool]]:
     """(number, (stage from 1, place in it), whether a unit leads around)."""
     each = (model.depth - 2) // 6
-    for i in range(3 * each):
+    for i in range(len(model.channels) * each):
         stage, place = divmod(i, each)
         changes = model.shortcut == "conv" and stage > 0 and place == 0
         yield i, (stage + 1, place), changes

@@ -1,11 +1,13 @@
 import copy
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge import data
-from jaxedge.recipes import edge_pruning
+from jaxedge import data, models
+from jaxedge.models import checkpoints
+from jaxedge.recipes import edge_pruning, pretrained
 
 BASE = {
     "data": {"name": "digits"},
@@ -68,6 +70,53 @@ def _batch(seed, n=20, inputs=4, classes=3):
         jnp.asarray(rng.integers(0, classes, n), jnp.int32),
         jnp.ones(n, jnp.float32),
     )
+
+
+# A published network of 118 weights, for the inputs of `_batch`.
+SMALL = models.ResNet(3, 8, channels=(2,), mean=(0.0,), std=(1.0,))
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """The checkpoint "small": (its path, its variables)."""
+    rng = np.random.default_rng(5)
+    shapes = jax.eval_shape(
+        SMALL.init, jax.random.key(0), np.ones((1, 4, 1, 1))
+    )
+    shapes.pop("counts")
+    variables = jax.tree.map(
+        lambda a: rng.uniform(0.5, 1.5, a.shape).astype(np.float32), shapes
+    )
+    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+    named = {"/".join(k.key for k in path): leaf for path, leaf in leaves}
+    path = tmp_path_factory.mktemp("checkpoints") / "small.npz"
+    np.savez(path, **named)
+    # Its arrays have the names of its variables.
+    layout = {name: checkpoints.Entry((name,)) for name in named}
+    entry = checkpoints.Checkpoint(
+        SMALL, lambda model: layout, (4, 1, 1), "drawn", None
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(checkpoints.CHECKPOINTS, "small", entry)
+        yield path, variables
+
+
+@pytest.fixture(scope="session")
+def tuned(published):
+    """A function from changes of the base to the recipe `pretrained`."""
+
+    def make(changes=()):
+        base = {k: v for k, v in copy.deepcopy(BASE).items() if k != "learn"}
+        base["model"] = {
+            "checkpoint": "small", "path": str(published[0]), "fold": True
+        }  # fmt: skip
+        for name, value in dict(changes).items():
+            section, field = name.split(".")
+            base[section][field] = value
+        given = pretrained.parse(base)
+        return pretrained.build(given, np.ones((1, 4, 1, 1)), 3, 2)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 import shutil
 
 import jax
@@ -9,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge import hardware
+from jaxedge import hardware, models
 from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
+from jaxedge.models import checkpoints
 from jaxedge.run import job, loop, metrics
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def read(folder):
@@ -256,6 +260,51 @@ def test_lost_pictures_and_report_are_made_again(workdir, resolve, small):
     job.run(resolve(*small), workdir)
     assert (workdir / "report.html").is_file()
     assert (workdir / "pictures.npz").is_file()
+
+
+# A network that comes trained.
+
+
+@pytest.fixture
+def given(monkeypatch, tmp_path):
+    """Flags of a small published network for the digits, with biases."""
+    model = models.ResNet(
+        10, 8, channels=(2,), mean=(0.5,), std=(0.5,), eps=1e-3
+    )
+    image = np.zeros((1, 8, 8, 1), np.float32)
+    variables = dict(jax.jit(model.init)(jax.random.key(0), image))
+    variables.pop("counts")
+    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+    named = {"/".join(k.key for k in path): leaf for path, leaf in leaves}
+    np.savez(tmp_path / "own.npz", **named)
+    layout = {name: checkpoints.Entry((name,)) for name in named}
+    entry = checkpoints.Checkpoint(
+        model, lambda model: layout, (8, 8, 1), "drawn", None
+    )
+    monkeypatch.setitem(checkpoints.CHECKPOINTS, "small", entry)
+    return (
+        f"--config={ROOT}/configs/resnet.py:quick",
+        "--config.data.name=digits",
+        "--config.model.checkpoint=small",
+        f"--config.model.path={tmp_path / 'own.npz'}",
+    )
+
+
+def test_a_network_is_studied_as_it_was_given(given, resolve, tmp_path):
+    folder = tmp_path / "run"
+    job.run(resolve(*given), folder)
+    found = read(folder)
+    assert found["chips"]["images"] == 40 and found["chips"]["n"] == 2
+    right = arrays(folder / "study.npz")["accuracy"] * 40
+    np.testing.assert_allclose(right, np.round(right), atol=1e-3)
+    # Arrays alone are in the ledger: biases are digital.
+    names = [row["name"] for row in found["energy"]["layers"]]
+    units = ["Block_0/Unit_0", "Block_0/Unit_1", "Unit_0"]
+    assert sorted(names) == sorted([*(f"{u}/Conv_0" for u in units), "Dense_0"])
+    assert "Nothing was trained" in (folder / "report.html").read_text()
+    # There is no training that a new study would have to wait for.
+    job.restudy(resolve(*given, "--config.chips.images=20"), folder)
+    assert read(folder)["chips"]["images"] == 20
 
 
 # Parts.

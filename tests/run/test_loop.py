@@ -173,6 +173,14 @@ def run(tmp_path):
     return Run(tmp_path)
 
 
+def test_no_epoch_keeps_the_initial_state(run):
+    run.plan = loop.Plan(0, BATCH)
+    found = run.train()
+    assert bits(found) == bits(RECIPE.init(stream(run.key, "init")))
+    # Nothing was learned, so there is nothing to keep or to tell.
+    assert run.opened == [] and run.steps() == []
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing interrupted, its result and its metrics."""

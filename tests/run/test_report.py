@@ -309,6 +309,22 @@ def test_a_run_without_chips_says_so(workdir):
         assert part in found.text
 
 
+def test_a_run_that_trained_nothing_says_so(workdir):
+    value = summary()
+    value["config"]["train"] = {"epochs": 0}
+    value["chips"]["images"] = 1500
+    save(workdir, value)
+    (workdir / "metrics.jsonl").unlink()
+    with np.load(workdir / "pictures.npz") as file:
+        arrays = dict(file)
+    empty = dict.fromkeys(("sparsity_names", "sparsity_kept"), np.zeros(0))
+    np.savez(workdir / "pictures.npz", **arrays | empty)
+    text = page(workdir).text
+    assert "Nothing was trained" in text and "No metrics" not in text
+    assert "Each has read 1,500 test examples." in text
+    assert "No layer has a mask" in text
+
+
 def test_numbers_that_do_not_exist_are_dashes(workdir):
     value = summary()
     value["metrics"]["test_accuracy"] = None

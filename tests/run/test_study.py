@@ -122,6 +122,20 @@ def assert_arrays(found, expected):
         np.testing.assert_array_equal(found[name], expected[name])
 
 
+def test_chips_read_the_first_images(path, whole, tmp_path):
+    first = SOURCE._replace(x=SOURCE.x[:7], y=SOURCE.y[:7])
+    chips = CHIPS._replace(sweep=0)
+    alone = Given(source=first, chips=chips).run(path)
+    some = Given(chips=chips._replace(images=7)).run(tmp_path / "some.npz")
+    assert_arrays(some.arrays, alone.arrays)
+    assert (some.arrays["accuracy"] != whole[0].arrays["accuracy"]).any()
+    # More than there are is all.
+    many = Given(chips=chips._replace(images=10 * ROWS)).run(path)
+    np.testing.assert_array_equal(
+        many.arrays["accuracy"], whole[0].arrays["accuracy"]
+    )
+
+
 # Figures.
 
 
