@@ -1,10 +1,11 @@
 """Repeats a comparison over seeds; called by `scripts/reproduce`.
 
-Every entry trains the mask of a random network and the weights of the same
-network, and puts the masked one on a thousand chips.
+An entry of `CONFIGS` trains the mask of a random network and the weights of the
+same network, and puts the masked one on a thousand chips; one of
+`reproduce_resnet.CONFIGS` puts a published network on a hundred.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import datetime
 import json
@@ -17,6 +18,7 @@ import time
 from typing import Any
 
 import numpy as np
+import reproduce_resnet
 
 from jaxedge.core import checks
 from jaxedge.run import job, loop, main, spread_over_cores, workdir
@@ -30,20 +32,24 @@ RULES = ("mask", "weights")
 
 
 def console(arguments: Sequence[str]) -> int:
-    """Runs one entry of `CONFIGS`."""
-    if not arguments or arguments[0] not in CONFIGS:
-        print(f"usage: scripts/reproduce NAME, NAME of {', '.join(CONFIGS)}")
+    """Runs one entry."""
+    names = [*CONFIGS, *reproduce_resnet.CONFIGS]
+    if not arguments or arguments[0] not in names:
+        print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
         return 0 if not arguments else 2
     name, seeds, rest = arguments[0], 3, []
     for argument in arguments[1:]:
-        if argument.startswith("--seeds="):
+        if name in CONFIGS and argument.startswith("--seeds="):
             seeds = int(argument.removeprefix("--seeds="))
         else:
             rest.append(argument)
     spread_over_cores()
     try:
         with loop.Stop().listening() as stop:
-            reproduce(name, seeds, rest, stop)
+            if name in CONFIGS:
+                reproduce(name, seeds, rest, stop)
+            else:
+                reproduce_published(name, rest, stop)
     except checks.UsageError as error:
         print(f"reproduce: error: {error}", file=sys.stderr)
         return 2
@@ -63,21 +69,42 @@ def reproduce(
             rows.append(
                 {"seed": seed, "rule": rule} | one(name, seed, rule, rest, stop)
             )
-    command = " ".join(["scripts/reproduce", name, f"--seeds={seeds}"])
-    shown = [a for a in rest if not a.startswith("--data_root")]
+    found = {"summary": summary(rows), "runs": rows}
+    write(name, [f"--seeds={seeds}", *rest], started, found, page)
+
+
+def reproduce_published(
+    name: str, rest: Sequence[str], stop: loop.Stop
+) -> None:
+    """A published network; writes docs/results/NAME.{json,md}."""
+    started = commit()
+    folder = ROOT / "runs" / "reproduce" / name
+    found = reproduce_resnet.reproduce(name, rest, folder, stop)
+    write(name, rest, started, found, reproduce_resnet.page)
+
+
+def write(
+    name: str,
+    flags: Sequence[str],
+    started: str,
+    found: Mapping[str, Any],
+    page: Callable[[Mapping[str, Any]], list[str]],
+) -> None:
+    """Writes a result with its command and machine, as JSON and markdown."""
+    shown = [a for a in flags if not a.startswith("--data_root")]
     content = {
-        "command": " ".join([command, *shown]),
+        "command": " ".join(["scripts/reproduce", name, *shown]),
         "date": datetime.date.today().isoformat(),
         "commit": started,
         "machine": machine(),
-        "summary": summary(rows),
-        "runs": rows,
+        **found,
     }
+    text = "\n".join([*head(name, content), *page(content)]) + "\n"
     folder = ROOT / "docs" / "results"
     folder.mkdir(parents=True, exist_ok=True)
     workdir.write_json(folder / f"{name}.json", content)
-    (folder / f"{name}.md").write_text(page(name, content))
-    print(page(name, content))
+    (folder / f"{name}.md").write_text(text)
+    print(text)
 
 
 def one(
@@ -176,10 +203,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def page(name: str, content: Mapping[str, Any]) -> str:
-    """The result as markdown."""
-    percent = lambda v: f"{100 * v:.2f}"  # noqa: E731
-    lines = [
+def head(name: str, content: Mapping[str, Any]) -> list[str]:
+    """The first lines of a result: what was run where."""
+    return [
         f"# {name}",
         "",
         f"`{content['command']}`, {content['date']}, commit"
@@ -187,6 +213,13 @@ def page(name: str, content: Mapping[str, Any]) -> str:
         f" {content['machine']['processor']}, jax"
         f" {content['machine']['jax']}.",
         "",
+    ]
+
+
+def page(content: Mapping[str, Any]) -> list[str]:
+    """The lines of the result as markdown."""
+    percent = lambda v: f"{100 * v:.2f}"  # noqa: E731
+    lines = [
         "| figure | mean over seeds | sd |",
         "|---|--:|--:|",
     ]
@@ -216,7 +249,7 @@ def page(name: str, content: Mapping[str, Any]) -> str:
             f" {percent(row['test_accuracy'])} | {' | '.join(figures)} |"
             f" {row['seconds']['train']:.0f} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 if __name__ == "__main__":
