@@ -97,6 +97,9 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "read": "vector",
         }
     )
+    # What is swept: noise, faults, time, adc, array, wires, layers, all, or
+    # field=level,level for any field of the crossbar or its device.
+    c.study = "noise faults"
     c.chips = ConfigDict(
         {
             "n": 1000,
@@ -105,6 +108,13 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "read_noise": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
             "faults": (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
             "images": placeholder(int),
+            # 25 s, 1 h, 1 day, 30 days, 1 year.
+            "seconds": (25.0, 3600.0, 86400.0, 2592000.0, 31536000.0),
+            "adc_bits": (3, 4, 5, 6, 8, None),
+            "array": (32, 64, 128, 256, 512),
+            # Ohm a segment; unknown for this macro, labelled default around
+            # the 0.35 of aihwkit and the 0.5 to 2 of published arrays.
+            "r_wire": (0.0, 0.1, 0.35, 1.0, 2.0),
             "batch": 500,
             "chunk": 100,
             "mode": "auto",

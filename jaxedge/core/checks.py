@@ -19,12 +19,21 @@ class UsageError(ValueError):
     """An input that the user can mend; the message says how, in one line."""
 
 
-def unknown(kind: str, name: object, options: Iterable[str]) -> UsageError:
-    """An error for a name that is not among `options`, with a did-you-mean."""
+def unknown(
+    kind: str, name: object, options: Iterable[str], most: int = _SHOWN
+) -> UsageError:
+    """An error for a name that is not among `options`, with a did-you-mean.
+
+    Args:
+        kind: what the name should be one of.
+        name: as given.
+        options: the known names.
+        most: how many of them are listed.
+    """
     options = sorted(options)
     close = difflib.get_close_matches(str(name), options, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(options[:_SHOWN]) + (", ..." * (len(options) > _SHOWN))
+    shown = ", ".join(options[:most]) + (", ..." * (len(options) > most))
     return UsageError(f"unknown {kind} {name!r}.{hint} Known: {shown}.")
 
 

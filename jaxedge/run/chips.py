@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.core.keys import check_key
+from jaxedge.run import hosts
 
 MODES = ("auto", "map", "vmap")
 # Share of a device's memory that the chips of one block may take.
@@ -60,6 +61,9 @@ def chip_map(
     A second call with the same `f` and new numbers compiles nothing: pass
     what varies through `args` rather than a closure.
 
+    Under `jax.distributed` every process calls this with equal arguments; each
+    computes its share, and the results are gathered on all of them.
+
     Args:
         f: pure function of a key and `args` to a pytree of arrays.
         keys: [n] typed keys; a key is a chip, whatever n, mode and block.
@@ -68,7 +72,8 @@ def chip_map(
         block: chips a device computes at once in "vmap" mode; None chooses.
 
     Returns:
-        The pytree of `f` with a leading axis [n], on the host's devices.
+        The pytree of `f` with a leading axis [n], on the host's devices; under
+        `jax.distributed` numpy arrays.
 
     Raises:
         UsageError: for keys that are no [n] keys, a bad mode or block.
@@ -84,16 +89,19 @@ def chip_map(
         checks.whole("block", block, 1)
     if mode == "auto":
         mode = "map" if jax.default_backend() == "cpu" else "vmap"
-    share = math.ceil(keys.size / len(jax.devices()))
+    count = keys.size
+    keys = hosts.share(keys)
+    mesh = _mesh()
+    share = math.ceil(keys.size / mesh.size)
     if mode == "map":
         block = None
     else:
         block = min(block or _block(f, keys[0], tuple(args)), share)
-    mesh = _mesh()
     padded = _pad(keys, share * mesh.size)
     padded = jax.device_put(padded, NamedSharding(mesh, PartitionSpec("chip")))
     out = _map(padded, tuple(args), f=f, block=block, mesh=mesh)
-    return jax.tree.map(lambda y: y[: keys.size], out)
+    whole = hosts.gather(jax.tree.map(lambda y: y[: keys.size], out))
+    return jax.tree.map(lambda y: y[:count], whole)
 
 
 def replicate(args: Any) -> Any:
@@ -102,7 +110,10 @@ def replicate(args: Any) -> Any:
 
 
 def _mesh() -> Mesh:
-    return jax.make_mesh((len(jax.devices()),), ("chip",), (AxisType.Auto,))
+    """The devices of this process; processes share the keys out first."""
+    local = jax.local_devices()
+    kinds = (AxisType.Auto,)
+    return jax.make_mesh((len(local),), ("chip",), kinds, devices=local)
 
 
 @functools.partial(jax.jit, static_argnames=("f", "block", "mesh"))
@@ -142,8 +153,8 @@ def _block(f, key, args) -> int:
         jax.ShapeDtypeStruct(np.shape(a), jax.numpy.result_type(a))
         for a in leaves
     )
-    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     # The devices of a host share its memory.
-    budget = limit or _HOST_BYTES / len(jax.devices())
+    budget = limit or _HOST_BYTES / jax.local_device_count()
     budget *= _MEMORY_SHARE
     return max(int(budget // _bytes_per_chip(f, (tree, shapes))), 1)

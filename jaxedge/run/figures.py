@@ -131,6 +131,7 @@ def accuracy_against(
     xlabel: str,
     *,
     log: bool = False,
+    ticks: Sequence[str] | None = None,
 ) -> Figure:
     """Accuracy of chips over a stress: mean, 5th to 95th percentile, chips.
 
@@ -140,6 +141,7 @@ def accuracy_against(
         xlabel: label of the stress, with its unit.
         log: logarithmic stress axis (linear below the least positive level,
             so that a level of 0 has its place).
+        ticks: names of the levels, [L]; None writes them as numbers.
 
     Raises:
         UsageError: if shapes differ or an accuracy is NaN.
@@ -171,7 +173,9 @@ def accuracy_against(
     if log and np.any(x > 0):
         least = float(x[x > 0].min())
         ax.set_xscale("symlog", linthresh=least, linscale=0.5)
-        ax.set_xticks(x, [f"{level:g}" for level in x], minor=False)
+        ticks = ticks or [f"{level:g}" for level in levels]
+    if ticks:
+        ax.set_xticks(x, [ticks[i] for i in order], minor=False)
         ax.minorticks_off()
     ax.set_xlabel(xlabel)
     ax.set_ylabel("Test accuracy (%)")

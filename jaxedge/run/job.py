@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import json
 from pathlib import Path
+import shutil
 import time
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from jaxedge.core.keys import stream
 from jaxedge.hardware import crossbar, energy
 from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
-from jaxedge.run import loop, metrics, report, study, workdir
+from jaxedge.run import loop, metrics, report, study, sweeps, workdir
 from jaxedge.run.checkpoint import Checkpoints
 
 _PACKAGES = ("jaxedge", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -32,6 +33,10 @@ _SOURCES = {
 }
 
 
+# Parts of a config that are no recipe's.
+_OWN = ("recipe", "seed", "study", "chips", "energy")
+
+
 class Job(NamedTuple):
     """A config, resolved: every field checked, every file read.
 
@@ -41,7 +46,8 @@ class Job(NamedTuple):
         recipe: what is trained.
         splits: "train", "valid", "test".
         spec: the hardware of the study.
-        chips: the study.
+        chips: how many chips are studied.
+        swept: the sweeps of the study.
         costs: prices of the energy ledger.
         key: of the run.
     """
@@ -52,6 +58,7 @@ class Job(NamedTuple):
     splits: Mapping[str, data.Source]
     spec: crossbar.Spec
     chips: study.Chips
+    swept: tuple[sweeps.Sweep, ...]
     costs: energy.Costs
     key: jax.Array
 
@@ -63,11 +70,16 @@ def resolve(config: Any, data_root: str | None) -> Job:
         UsageError: for anything the user has to mend.
     """
     module = recipes.get(config.recipe)
-    known = {"recipe", "seed", "chips", "energy", *module.Settings._fields}
+    known = {*_OWN, *module.Settings._fields}
     for name in config:
         if name not in known:
             raise checks.unknown("config section", name, known)
     checks.in_range("seed", config.seed, 0, 2**31 - 1)
+    if not isinstance(config.study, str):
+        raise checks.UsageError(
+            f"config.study is {config.study!r}, but must be text, such as"
+            " 'noise faults', or '' for no sweep."
+        )
     given = module.parse(config)
     chips = settings.unpack(study.Chips, config.chips, "chips")
     costs = settings.unpack(energy.Costs, config.energy, "energy")
@@ -88,13 +100,21 @@ def resolve(config: Any, data_root: str | None) -> Job:
         rows // given.train.batch,
         data_root,
     )
+    spec = settings.make_plan(given.hardware)
+
+    def layers() -> tuple[str, ...]:
+        key = jax.random.key(0)
+        start = jax.eval_shape(lambda k: recipe.finish(recipe.init(k)), key)
+        return sweeps.layers(start["params"], spec)
+
     return Job(
         workdir.plain(config),
         given,
         recipe,
         splits,
-        settings.make_plan(given.hardware),
+        spec,
         chips,
+        sweeps.parse(config.study, chips.levels, spec, layers),
         costs,
         jax.random.key(config.seed),
     )
@@ -155,12 +175,15 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             job.splits["test"],
             job.spec,
             job.chips,
+            job.swept,
             stream(job.key, "study"),
-            folder / "study.npz",
+            folder / "studies",
             stop,
         )
     if not result.computed:
         done.add("chips")
+    found = _found(job, result)
+    _keep(folder, found)
     # A stage that only restores does not hide what it took.
     seconds |= {stage: before[stage] for stage in done & before.keys()}
     with _timing(seconds, "energy"):
@@ -179,8 +202,9 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     content = {
         "config": job.config,
         "metrics": {**tested, **counts},
+        **{part: found[part] for part in ("study", "sweeps")},
         "chips": {
-            **study.summary(result, job.chips.threshold),
+            **found["chips"],
             "images": len(job.splits["test"].y[: job.chips.images]),
         },
         "energy": priced,
@@ -194,6 +218,27 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
         page = report.write(folder)
     workdir.write_json(folder / "summary.json", _json(content))
     return page
+
+
+def _found(job: Job, result: study.Study) -> dict[str, Any]:
+    """What a study says, for the record that lies beside its arrays."""
+    threshold = job.chips.threshold
+    return {
+        "study": result.name,
+        "words": job.config["study"],
+        "hardware": job.config["hardware"],
+        "chips": study.summary(result, threshold),
+        "sweeps": study.swept_summary(result, threshold),
+    }
+
+
+def _keep(folder: Path, found: Mapping[str, Any]) -> None:
+    """Notes a finished study, and makes its arrays those of the run."""
+    path = folder / "studies" / f"{found['study']}.npz"
+    workdir.write_json(path.with_suffix(".json"), _json(found))
+    temporary = folder / ".study.npz.tmp"
+    shutil.copyfile(path, temporary)
+    temporary.replace(folder / "study.npz")
 
 
 def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:

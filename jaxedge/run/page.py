@@ -61,7 +61,7 @@ def table(
     caption: str,
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
-    total: Sequence[str],
+    total: Sequence[str] = (),
 ) -> str:
     """A table of which the first column names the row.
 
@@ -69,7 +69,7 @@ def table(
         caption: above the table.
         head: the titles of the columns, [columns].
         rows: the cells, [rows][columns].
-        total: the last row, set apart, [columns].
+        total: the last row, set apart, [columns]; none if empty.
     """
 
     def line(cells: Sequence[str]) -> str:
@@ -78,11 +78,12 @@ def table(
         return f'<tr><th scope="row">{first}</th>{data}</tr>'
 
     titles = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    foot = f"<tfoot>{line(total)}</tfoot>" if total else ""
     return (
         f'<div class="wide"><table><caption>{escape(caption)}</caption>'
         f"<thead><tr>{titles}</tr></thead>"
         f"<tbody>{''.join(line(row) for row in rows)}</tbody>"
-        f"<tfoot>{line(total)}</tfoot></table></div>"
+        f"{foot}</table></div>"
     )
 
 
@@ -141,6 +142,7 @@ body { margin: 0; background: var(--page); color: var(--ink);
 main { max-width: 68rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
 h1 { margin: 0; font-size: 1.9rem; overflow-wrap: anywhere; }
 h2 { margin: 2.5rem 0 .8rem; font-size: 1.25rem; }
+h3 { margin: 1.6rem 0 .4rem; font-size: 1.05rem; }
 header p, figcaption, dt, small, caption { color: var(--muted); }
 header p { margin: .2rem 0 1.5rem; }
 .cards, .columns { display: grid; gap: 1rem; margin: 0;

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
 from typing import Any
-import zipfile
 
 import numpy as np
 
 from jaxedge.core import checks
-from jaxedge.run import figures, metrics, page, text
+from jaxedge.run import figures, metrics, page, results, study_page, text
 
 Json = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
@@ -39,7 +38,8 @@ def write(workdir: str | Path) -> Path:
     """Writes `report.html` of a run into its workdir and returns its path.
 
     Reads `summary.json`, and as far as they exist `metrics.jsonl`,
-    `study.npz` and `pictures.npz`. An older report is replaced at once.
+    `study.npz`, `pictures.npz` and the further studies in `studies/`. An older
+    report is replaced at once.
 
     Args:
         workdir: the folder that the run wrote into.
@@ -65,8 +65,8 @@ def write(workdir: str | Path) -> Path:
 
 
 def _body(workdir: Path, summary: Json) -> str:
-    study = _arrays(workdir / "study.npz")
-    pictures = _arrays(workdir / "pictures.npz")
+    study = results.Archive(workdir / "study.npz")
+    pictures = results.Archive(workdir / "pictures.npz")
     return "".join(
         (
             f"<header><h1>{page.escape(workdir.resolve().name)}</h1>",
@@ -74,14 +74,9 @@ def _body(workdir: Path, summary: Json) -> str:
             " its chips will behave.</p></header>",
             _headline(summary),
             page.section("Training", _training(workdir, summary)),
-            page.section("Chips", _chips(summary, study)),
-            page.section(
-                "Stress",
-                page.columns(
-                    _stress(study, "read_noise", "read noise"),
-                    _stress(study, "fault", "stuck cells"),
-                ),
-            ),
+            page.section("Chips", study_page.chips(summary, study)),
+            page.section("Stress", study_page.stressed(study, summary)),
+            study_page.others(workdir / "studies", summary),
             page.section("Mask", _mask(pictures)),
             page.section("One chip's cells", _maps(pictures)),
             page.section("Energy", _energy(summary)),
@@ -114,21 +109,6 @@ def _summary(path: Path) -> Json:
                 f"{name} in {str(path)!r} is {part!r}, not an object; {remedy}"
             )
     return summary
-
-
-def _arrays(path: Path) -> Arrays:
-    """The arrays of an npz file, none if there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        # Opened here: numpy leaves a file open that is no archive.
-        with path.open("rb") as file, np.load(file) as arrays:
-            return dict(arrays)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise checks.UsageError(
-            f"{str(path)!r} cannot be read ({error}); delete it and repeat"
-            " `jaxedge chips` with this workdir."
-        ) from error
 
 
 # Sections.
@@ -177,48 +157,6 @@ def _training(workdir: Path, summary: Json) -> str:
         figures.learning_curve(rows),
         "Learning curve: loss, accuracy and mask flips over training",
         text.learned(rows),
-    )
-
-
-def _chips(summary: Json, study: Arrays) -> str:
-    chips = summary.get("chips")
-    if not chips or "accuracy" not in study:
-        return page.missing("No chips were studied", "jaxedge chips")
-    accuracy_C, threshold = study["accuracy"], chips["threshold"]
-    n, share = accuracy_C.size, figures.chip_yield(accuracy_C, threshold)
-    if n != chips["n"] or abs(share - chips["yield"]) > 0.5 / n:
-        raise checks.UsageError(
-            f"study.npz has {n} chips and a yield of {share:.4f}, summary.json"
-            f" {chips['n']} and {chips['yield']}; repeat `jaxedge chips` with"
-            " this workdir, so that both come from one study."
-        )
-    return page.picture(
-        figures.accuracy_histogram(accuracy_C, threshold),
-        f"Histogram of the accuracy of {n:,} chips with the yield shaded",
-        text.reached(accuracy_C, threshold, share)
-        + text.sampled(chips.get("images")),
-    )
-
-
-def _stress(study: Arrays, key: str, what: str) -> str:
-    levels, accuracy = f"{key}_levels", f"{key}_accuracy"
-    if levels not in study or accuracy not in study:
-        return page.missing(f"No study of {what}", "jaxedge chips")
-    unit = {
-        "read_noise": "Read noise, relative standard deviation (%)",
-        "fault": "Stuck cells (% of all cells)",
-    }[key]
-    stressed = study[levels][study[levels] > 0]
-    figure = figures.accuracy_against(
-        100 * study[levels],
-        study[accuracy],
-        unit,
-        log=stressed.size > 0 and stressed.max() > 10 * stressed.min(),
-    )
-    return page.picture(
-        figure,
-        f"Accuracy of chips against {what}",
-        text.stressed(study[levels], study[accuracy], what),
     )
 
 

@@ -1,12 +1,12 @@
-"""A network on a thousand chips: accuracy, yield, noise and fault sweeps."""
+"""A network on a thousand chips: accuracy, yield, sweeps of the hardware."""
 
-from collections.abc import Callable, Iterable, Mapping
-import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import functools
+import hashlib
 from pathlib import Path
 import time
 from typing import Any, NamedTuple
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,14 @@ from rich.progress import Progress
 from jaxedge import data, hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
-from jaxedge.hardware import crossbar, devices
+from jaxedge.hardware import crossbar
 from jaxedge.recipes.recipe import Recipe
+from jaxedge.run import hosts, results, statistics, sweeps
 from jaxedge.run.checkpoint import digest
 from jaxedge.run.chips import MODES, chip_map, replicate
 from jaxedge.run.loop import Preempted, Stop
 
-_RATE = "rate/chips"  # Beside the chunks in the file of a study.
+_RATE = "rate/chips"  # Beside the arrays of a finished study.
 # Raised whenever equal settings give other chips, so that none are mixed.
 _PHYSICS = 2
 
@@ -38,6 +39,10 @@ class Chips(NamedTuple):
         faults: shares of stuck cells, half of them on and half off.
         images: test examples that every chip reads, the first of the split;
             None reads all.
+        seconds: times since programming, s.
+        adc_bits: resolutions of the ADC; None is exact.
+        array: rows and columns of a square tile.
+        r_wire: resistances of one segment of wire, ohm.
         batch: test examples read in one frame.
         chunk: chips between two saves.
         mode: as in `chip_map`.
@@ -50,6 +55,10 @@ class Chips(NamedTuple):
     read_noise: tuple[float, ...]
     faults: tuple[float, ...]
     images: int | None
+    seconds: tuple[float, ...]
+    adc_bits: tuple[int | None, ...]
+    array: tuple[int, ...]
+    r_wire: tuple[float, ...]
     batch: int
     chunk: int
     mode: str
@@ -67,6 +76,18 @@ class Chips(NamedTuple):
         for name in ("images", "block"):
             if getattr(self, name) is not None:
                 checks.whole(f"chips.{name}", getattr(self, name), 1)
+
+    @property
+    def levels(self) -> dict[str, sweeps.Levels]:
+        """The levels of each sweep of `sweeps.STUDIES`, by its name."""
+        return {
+            "read_noise": self.read_noise,
+            "fault": self.faults,
+            "seconds": self.seconds,
+            "adc_bits": self.adc_bits,
+            "array": self.array,
+            "r_wire": self.r_wire,
+        }
 
 
 class Frames(NamedTuple):
@@ -86,14 +107,14 @@ def frames(source: data.Source, batch: int) -> Frames:
 
 @functools.cache
 def chip_accuracy(recipe: Recipe) -> Callable[..., jax.Array]:
-    """A function (key, variables, frames, spec) -> accuracy of one chip.
+    """A function (key, variables, frames, hardware) -> accuracy of one chip.
 
     The chip is programmed once from the key's stream "chip"; frame i is read
     with its stream "read", i.
     """
 
-    def accuracy(key, variables, test: Frames, spec) -> jax.Array:
-        params = hardware.deploy(stream(key, "chip"), variables["params"], spec)
+    def accuracy(key, variables, test: Frames, plan) -> jax.Array:
+        params = hardware.deploy(stream(key, "chip"), variables["params"], plan)
         chip = {**variables, "params": params}
 
         def read(carry, frame):
@@ -118,20 +139,31 @@ class Study(NamedTuple):
             "<name>_accuracy" [L, sweep].
         chips_per_second: after compilation, as last measured.
         computed: whether this call computed any chip.
+        name: of the study; equal for equal questions to an equal network.
     """
 
-    arrays: dict[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray]
     chips_per_second: float
     computed: bool = True
+    name: str = ""
 
 
 class _Task(NamedTuple):
-    """One array cell of the study: a hardware level and its chips."""
+    """Some chips on one hardware, and the name of their stream."""
 
-    name: str
-    level: int
-    spec: crossbar.Spec
+    hardware: sweeps.Hardware
     n: int
+    point: str
+
+
+class _Row(NamedTuple):
+    """A sweep and the tasks of its levels; of the base there is one."""
+
+    sweep: sweeps.Sweep
+    tasks: tuple[_Task, ...]
+
+
+_BASE = sweeps.Sweep("accuracy", "", (None,))
 
 
 def run(
@@ -140,62 +172,56 @@ def run(
     source: data.Source,
     spec: crossbar.Spec,
     chips: Chips,
+    swept: Sequence[sweeps.Sweep],
     key: jax.Array,
-    path: Path,
+    folder: Path,
     stop: Stop | None = None,
 ) -> Study:
     """Measures every chip, saving as it goes; a second call goes on.
+
+    Each hardware has a stream of its own in the folder, named by what
+    determines its chips. So studies lie beside each other, share the chips
+    that they have in common, and a study of more chips computes only those.
+
+    Under `jax.distributed` every process calls this with equal arguments: the
+    chips are spread over all of them, and the first one writes.
 
     Args:
         recipe: how the network is evaluated.
         variables: from `recipe.finish`.
         source: test set.
         spec: hardware of every layer.
-        chips: what to study.
+        chips: how many chips, and how they are computed.
+        swept: from `sweeps.parse`.
         key: chips are a prefix of its stream "chips", the same at every level
             of a sweep.
-        path: npz file of the results; beside it a partial file.
+        folder: of the finished study (`<name>.npz`) and of the streams
+            (`chips/<point>.jsonl`); made if missing.
         stop: looked at between chunks.
 
     Raises:
         Preempted: when `stop` was asked; what is done is saved.
     """
-    spec = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), spec)
-    tasks = list(_tasks(spec, chips))
-    rows = slice(chips.images)
-    read = source._replace(x=source.x[rows], y=source.y[rows])
+    part = slice(chips.images)
+    read = source._replace(x=source.x[part], y=source.y[part])
     test = frames(read, chips.batch)
-    identity = _identity(variables, test, spec, chips, key)
-    partial = path.with_suffix(".partial.npz")
-    done = _load(path, identity) or _load(partial, identity) or {}
-    f = chip_accuracy(recipe)
-    variables, test = replicate((variables, test))
-    total = sum(task.n for task in tasks)
-    clock = _Clock()
-    with Progress() as progress:
-        bar = progress.add_task("chips", total=total)
-        for task in tasks:
-            keys = chip_keys(stream(key, "chips"), task.n)
-            for start in range(0, task.n, chips.chunk):
-                name = f"{task.name}/{task.level}/{start}"
-                count = min(chips.chunk, task.n - start)
-                if name not in done:
-                    if stop is not None and stop.asked:
-                        _save(partial, done, identity)
-                        raise Preempted(f"stopped after {len(done)} chunks")
-                    with clock.timing(count):
-                        done[name] = _chunk(
-                            f, keys, start, (variables, test, task.spec), chips
-                        )
-                    if clock.due():
-                        _save(partial, done, identity)
-                progress.advance(bar, count)
-    arrays = _assemble(done, tasks, chips)
-    if clock.ran:  # A call that computes nothing keeps what was measured.
-        done[_RATE] = np.array(clock.rate())
-    _save(path, {**done, **arrays}, identity)
-    partial.unlink(missing_ok=True)
-    return Study(arrays, float(done.get(_RATE, np.nan)), clock.ran)
+    network = digest(
+        jax.device_get((variables, test, jax.random.key_data(key)))
+    )
+    rows = _rows(spec, chips, swept, network)
+    tasks: dict[str, _Task] = {}
+    for task in (task for row in rows for task in row.tasks):
+        known = tasks.setdefault(task.point, task)
+        tasks[task.point] = max(known, task, key=lambda task: task.n)
+    if hosts.leads():
+        (folder / "chips").mkdir(parents=True, exist_ok=True)
+    clock = _compute(recipe, variables, test, chips, key, tasks, folder, stop)
+    name = _name(rows)
+    path = folder / f"{name}.npz"
+    rate = clock.rate() if clock.ran else _rate_before(path)
+    if hosts.leads():
+        results.write(path, {**_arrays(rows, folder), _RATE: np.array(rate)})
+    return Study(_shared(path, rows), rate, clock.ran, name)
 
 
 def summary(study: Study, threshold: float) -> dict[str, float | int]:
@@ -203,34 +229,85 @@ def summary(study: Study, threshold: float) -> dict[str, float | int]:
     accuracy = study.arrays["accuracy"]
     return {
         "n": int(accuracy.size),
-        "accuracy_mean": float(accuracy.mean()),
-        "accuracy_std": float(accuracy.std()),
-        "accuracy_p05": float(np.percentile(accuracy, 5)),
-        "accuracy_min": float(accuracy.min()),
-        "yield": float((accuracy >= threshold).mean()),
+        **statistics.describe(accuracy, threshold),
         "threshold": threshold,
+        "confidence": statistics.CONFIDENCE,
         "chips_per_second": study.chips_per_second,
     }
 
 
-def _tasks(spec: crossbar.Spec, chips: Chips) -> Iterable[_Task]:
-    yield _Task("accuracy", 0, spec, chips.n)
-    if not chips.sweep:
-        return
-    for i, level in enumerate(chips.read_noise):
-        changed = {"read_noise": level}
-        yield _Task("read_noise", i, _with(spec, changed), chips.sweep)
-    if not hasattr(spec.device, "stuck_on"):
-        faulty = devices.Faulty(spec.device, jnp.float32(0), jnp.float32(0))
-        spec = dataclasses.replace(spec, device=faulty)
-    for i, level in enumerate(chips.faults):
-        changed = {"stuck_on": level / 2, "stuck_off": level / 2}
-        yield _Task("fault", i, _with(spec, changed), chips.sweep)
+def swept_summary(
+    study: Study, threshold: float
+) -> dict[str, dict[str, list[Any]]]:
+    """By sweep: the levels, and lists of figures with one entry a level."""
+    found = {}
+    for name in study.arrays:
+        if not name.endswith("_levels"):
+            continue
+        sweep = name.removesuffix("_levels")
+        rows = [
+            statistics.describe(row, threshold)
+            for row in study.arrays[f"{sweep}_accuracy"]
+        ]
+        columns = {k: [row[k] for row in rows] for k in rows[0]}
+        found[sweep] = {"levels": study.arrays[name].tolist(), **columns}
+    return found
 
 
-def _with(spec: crossbar.Spec, changed: Mapping[str, float]) -> crossbar.Spec:
-    fields = {name: jnp.float32(value) for name, value in changed.items()}
-    return dataclasses.replace(spec, device=spec.device.replace(**fields))
+def _rows(
+    spec: crossbar.Spec,
+    chips: Chips,
+    swept: Sequence[sweeps.Sweep],
+    network: int,
+) -> list[_Row]:
+    def task(hardware: sweeps.Hardware, n: int) -> _Task:
+        return _Task(hardware, n, _point(hardware, network))
+
+    rows = [_Row(_BASE, (task(sweeps.to_float32(spec), chips.n),))]
+    for sweep in swept if chips.sweep else ():
+        tasks = [
+            task(sweeps.apply(sweep, level, spec), chips.sweep)
+            for level in sweep.levels
+        ]
+        rows.append(_Row(sweep, tuple(tasks)))
+    return rows
+
+
+def _compute(
+    recipe: Recipe,
+    variables: Any,
+    test: Frames,
+    chips: Chips,
+    key: jax.Array,
+    tasks: Mapping[str, _Task],
+    folder: Path,
+    stop: Stop | None,
+) -> "_Clock":
+    """Brings every stream to its length, chunk by chunk."""
+    f = chip_accuracy(recipe)
+    args = replicate((variables, test))
+    streams = {point: _stream(folder, point) for point in tasks}
+    done = [streams[point].mend() if hosts.leads() else 0 for point in tasks]
+    done = hosts.agree(np.array(done, np.int64)).tolist()
+    wanted = [task.n for task in tasks.values()]
+    keys, total = chip_keys(stream(key, "chips"), max(wanted)), sum(wanted)
+    finished = sum(map(min, done, wanted))
+    clock = _Clock()
+    with Progress(disable=not hosts.leads()) as progress:
+        bar = progress.add_task("chips", total=total, completed=finished)
+        for (point, task), start in zip(tasks.items(), done, strict=True):
+            for first in range(start, task.n, chips.chunk):
+                asked = stop is not None and stop.asked
+                if hosts.agree(np.array(asked)):
+                    raise Preempted(f"stopped after {finished} of {total} chips")
+                count = min(chips.chunk, task.n - first)
+                with clock.timing(count):
+                    row = _chunk(f, keys, first, (*args, task.hardware), chips)
+                if hosts.leads():
+                    streams[point].append(row[:count])
+                finished += count
+                progress.advance(bar, count)
+    return clock
 
 
 def _chunk(f, keys, start, args, chips: Chips) -> np.ndarray:
@@ -240,74 +317,86 @@ def _chunk(f, keys, start, args, chips: Chips) -> np.ndarray:
     out = chip_map(
         f, keys[index], args=args, mode=chips.mode, block=chips.block
     )
-    return np.asarray(out)[: keys.size - start]
+    return np.asarray(out)
 
 
-def _assemble(
-    done: Mapping[str, np.ndarray], tasks: list[_Task], chips: Chips
-) -> dict[str, np.ndarray]:
-    rows = {
-        (task.name, task.level): np.concatenate(
-            [
-                done[f"{task.name}/{task.level}/{start}"]
-                for start in range(0, task.n, chips.chunk)
-            ]
-        )
-        for task in tasks
-    }
-    arrays = {"accuracy": rows.pop(("accuracy", 0))}
-    for name, levels in (
-        ("read_noise", chips.read_noise),
-        ("fault", chips.faults),
-    ):
-        found = [row for (task, _), row in rows.items() if task == name]
-        if found:
-            arrays[f"{name}_levels"] = np.array(levels)
-            arrays[f"{name}_accuracy"] = np.stack(found)
+def _arrays(
+    rows: Sequence[_Row], folder: Path
+) -> dict[str, np.ndarray | results.Rows]:
+    """What the archive of a study holds, read from its streams."""
+    (base, *others) = rows
+    arrays: dict[str, Any] = {"accuracy": _read(folder, base.tasks[0])}
+    for sweep, tasks in others:
+        accuracy = (_read(folder, task) for task in tasks)
+        shape = (len(tasks), tasks[0].n)
+        arrays[f"{sweep.name}_levels"] = sweeps.as_array(sweep.levels)
+        arrays[f"{sweep.name}_accuracy"] = results.Rows(shape, accuracy)
     return arrays
 
 
-def _identity(variables, test, spec, chips: Chips, key) -> int:
-    """Tells whether saved chips are those that would be computed now."""
-    tree = (variables, test, spec, jax.random.key_data(key))
-    # The examples themselves are in `test`.
-    same = chips._replace(mode="", block=None, threshold=0.0, images=None)
-    text = f"{_PHYSICS}{jax.tree.structure(spec)}{same}"
-    return zlib.crc32(text.encode(), digest(jax.device_get(tree)))
+def _shared(path: Path, rows: Sequence[_Row]) -> Mapping[str, np.ndarray]:
+    """The arrays of a finished study, on every process."""
+    stored = results.Archive(path, hide=(_RATE,))
+    if jax.process_count() == 1:
+        return stored
+    arrays: dict[str, np.ndarray] = {}
+    for sweep, tasks in rows:
+        shape = (tasks[0].n,)
+        if sweep is not _BASE:
+            arrays[f"{sweep.name}_levels"] = sweeps.as_array(sweep.levels)
+            shape = (len(tasks), *shape)
+        name = "accuracy" if sweep is _BASE else f"{sweep.name}_accuracy"
+        own = stored[name] if hosts.leads() else np.zeros(shape, np.float32)
+        arrays[name] = np.asarray(hosts.agree(own))
+    return arrays
 
 
-def _load(path: Path, identity: int) -> dict[str, np.ndarray] | None:
-    """Chunks saved by an equal study; damaged files count as none."""
+def _point(hardware: sweeps.Hardware, network: int) -> str:
+    """What determines the chips of a stream, as the name of its file."""
+    structure = jax.tree.structure(hardware)
+    text = f"{_PHYSICS} {network} {digest(hardware)} {structure}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _name(rows: Sequence[_Row]) -> str:
+    """A name that tells what is swept, and differs where any chip does."""
+    words = "-".join(row.sweep.name for row in rows[1:]) or "chips"
+    same = [(row.sweep.name, row.tasks[0].n, *_points(row)) for row in rows]
+    return f"{words[:40]}-{hashlib.sha256(f'{same}'.encode()).hexdigest()[:8]}"
+
+
+def _points(row: _Row) -> list[str]:
+    return [task.point for task in row.tasks]
+
+
+def _stream(folder: Path, point: str) -> results.Stream:
+    return results.Stream(folder / "chips" / f"{point}.jsonl")
+
+
+def _read(folder: Path, task: _Task) -> np.ndarray:
+    return _stream(folder, task.point).read(task.n)
+
+
+def _rate_before(path: Path) -> float:
+    """Chips a second that an earlier call measured, NaN if none did."""
     try:
-        with path.open("rb") as opened, np.load(opened) as file:
-            if int(file["identity"]) != identity:
-                return None
-            return {k: file[k] for k in file.files if "/" in k}
-    except Exception:  # noqa: BLE001 - whatever is wrong, it is recomputed
-        return None
-
-
-def _save(path: Path, arrays: Mapping[str, Any], identity: int) -> None:
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, identity=identity, **arrays)
-    temporary.replace(path)
+        return float(results.Archive(path)[_RATE])
+    except (checks.UsageError, KeyError):  # It is written anew.
+        return float("nan")
 
 
 class _Clock:
-    """Times chunks and says when a save is due (every 2 s at most)."""
+    """Times chunks."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, float]] = []
-        self._saved = time.monotonic()
 
-    def timing(self, count: int) -> "_Timed":
-        return _Timed(self._rows, count)
-
-    def due(self) -> bool:
-        if time.monotonic() - self._saved < 2:
-            return False
-        self._saved = time.monotonic()
-        return True
+    @contextlib.contextmanager
+    def timing(self, count: int) -> Iterator[None]:
+        """Adds the time that `count` chips take in a `with` block."""
+        start = time.monotonic()
+        yield
+        self._rows.append((count, time.monotonic() - start))
 
     @property
     def ran(self) -> bool:
@@ -319,16 +408,3 @@ class _Clock:
         rows = self._rows[1:] or self._rows
         seconds = sum(s for _, s in rows)
         return sum(n for n, _ in rows) / seconds if seconds else float("nan")
-
-
-class _Timed:
-    """Adds the time of a `with` block to a list."""
-
-    def __init__(self, rows: list[tuple[int, float]], count: int) -> None:
-        self._rows, self._count = rows, count
-
-    def __enter__(self) -> None:
-        self._start = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self._rows.append((self._count, time.monotonic() - self._start))

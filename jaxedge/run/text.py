@@ -31,6 +31,23 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.1f}{_SPACE}%"
 
 
+def percent_short(share: float) -> str:
+    """A share as "0.2 %", without digits that say nothing."""
+    return f"{100 * share:g}{_SPACE}%"
+
+
+def number(value: float) -> str:
+    """A number as "0.05" or "1e-05"."""
+    return f"{value:g}"
+
+
+def between(low: float, high: float) -> str:
+    """Two shares as "84.1-86.9 %", a dash if they are unknown."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "–"
+    return f"{100 * low:.1f}-{100 * high:.1f}{_SPACE}%"
+
+
 def joules(value: float | None) -> str:
     """An energy in joules as "7.6 nJ", a dash if there is none."""
     if value is None or not math.isfinite(value):
@@ -97,17 +114,44 @@ def sampled(images: int | None) -> str:
     return f" Each has read {images:,} test examples." if images else ""
 
 
-def stressed(level_L: np.ndarray, accuracy_LxC: np.ndarray, what: str) -> str:
-    """Mean accuracy at the least and the greatest level, shares in [0, 1]."""
-    order = np.argsort(level_L)
-    level_L, accuracy_LxC = level_L[order], accuracy_LxC[order]
-    mean_L = accuracy_LxC.mean(1)
+def sure(said: Json) -> str:
+    """How sure yield and mean are, from `statistics.describe`."""
     return (
-        f"Mean accuracy goes from {percent(mean_L[0])} at"
-        f" {100 * level_L[0]:g}{_SPACE}% {what} to {percent(mean_L[-1])} at"
-        f" {100 * level_L[-1]:g}{_SPACE}%, over {accuracy_LxC.shape[1]:,} chips"
-        " a level."
+        f"With 95{_SPACE}% confidence the yield lies in"
+        f" {between(said['yield_low'], said['yield_high'])} (exact binomial"
+        " interval) and the mean accuracy in"
+        f" {between(said['accuracy_mean_low'], said['accuracy_mean_high'])}"
+        " (Student's t)."
     )
+
+
+def yielded(chips: Json) -> str:
+    """The chips of another study in one sentence."""
+    return (
+        f"Its {chips['n']:,} chips have a mean accuracy of"
+        f" {percent(chips['accuracy_mean'])} and a yield of"
+        f" {percent(chips['yield'])} at {percent(chips['threshold'])}."
+    )
+
+
+def differing(words: str, there: Json, here: Json) -> str:
+    """The words of a study, and where its hardware is not this one."""
+    fields, current = _fields(there), _fields(here)
+    differ = [
+        f"{name} {flat(fields[name])}"
+        for name in sorted(fields)
+        if fields[name] != current.get(name)
+    ]
+    return f"{words or 'chips'} ({', '.join(differ) or 'the same hardware'})"
+
+
+def _fields(section: Json) -> dict[str, Any]:
+    """A section with the fields of its sections beside its own."""
+    found = {}
+    for name, value in section.items():
+        nested = isinstance(value, Mapping)
+        found |= _fields(value) if nested else {name: value}
+    return found
 
 
 def kept(names: Sequence[str], share_L: np.ndarray) -> str:

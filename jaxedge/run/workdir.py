@@ -9,7 +9,7 @@ from jaxedge.core import checks
 from jaxedge.run.metrics import replace
 
 # Sections that say how a trained network is studied, not how it is trained.
-STUDY_SECTIONS = ("hardware", "chips", "energy")
+STUDY_SECTIONS = ("study", "hardware", "chips", "energy")
 
 
 def plain(config: Any) -> dict[str, Any]:

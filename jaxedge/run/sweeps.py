@@ -1,0 +1,246 @@
+"""What a study sweeps: named sets of hardware fields and their levels.
+
+A study is written as words: names of `STUDIES`, or `field=level,level,...` for
+any field of the crossbar or of its device, such as
+
+    noise adc
+    time g_max=1e-5,2e-5 read=vector,batch
+
+Numbers are swept in one compiled program; what is static (sizes, bits, flags,
+layers) compiles a program a level.
+"""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxedge import hardware
+from jaxedge.core import checks
+from jaxedge.core.trees import path_name
+from jaxedge.hardware import crossbar, devices
+
+Levels = tuple[Any, ...]
+Hardware = crossbar.Spec | hardware.Plan
+
+# Each study and its sweeps. "all" is every one of them.
+STUDIES = {
+    "noise": ("read_noise",),
+    "faults": ("fault",),
+    "time": ("seconds",),
+    "adc": ("adc_bits",),
+    "array": ("array",),
+    "wires": ("r_wire",),
+    "layers": ("only_layer", "all_but_layer"),
+}
+# Sweeps of the layers that are on hardware, while the others are ideal.
+LAYERS = STUDIES["layers"]
+# Sweeps that move several fields at once.
+_TOGETHER: dict[str, Callable[[Any], dict[str, Any]]] = {
+    # Half of the stuck cells on and half off.
+    "fault": lambda level: {"stuck_on": level / 2, "stuck_off": level / 2},
+    "array": lambda level: {"rows": level, "columns": level},
+}
+
+
+class Sweep(NamedTuple):
+    """A field of the hardware at several levels.
+
+    Attributes:
+        name: of its arrays, "<name>_levels" and "<name>_accuracy".
+        field: of the crossbar or its device, "fault" (stuck cells), "array"
+            (rows and columns), "only_layer" or "all_but_layer".
+        levels: values of the field; of layers their paths.
+        fixed: further fields and values, the same at every level.
+    """
+
+    name: str
+    field: str
+    levels: Levels
+    fixed: tuple[tuple[str, Any], ...] = ()
+
+
+def parse(
+    words: str,
+    levels: Mapping[str, Levels],
+    spec: crossbar.Spec,
+    layers: Callable[[], Sequence[str]],
+) -> tuple[Sweep, ...]:
+    """The sweeps of a study, each level of which is known to be possible.
+
+    Args:
+        words: see the head of this file; "" sweeps nothing.
+        levels: of the sweeps of `STUDIES`, by name; one without levels is
+            left out.
+        spec: hardware that is varied. Where it compensates drift, the study of
+            time has a second sweep without, "seconds_uncompensated".
+        layers: paths of the weights that go on hardware; called if needed.
+
+    Raises:
+        UsageError: for an unknown study or field, a level out of range, or a
+            sweep that is named twice.
+    """
+    sweeps: list[Sweep] = []
+    for word in words.split():
+        field, given, text = word.partition("=")
+        if given:
+            sweeps.append(Sweep(field, field, _levels(word, text)))
+            continue
+        if word not in (*STUDIES, "all"):
+            raise checks.unknown(
+                "study (or write field=level,level)", word, (*STUDIES, "all")
+            )
+        for study in STUDIES if word == "all" else (word,):
+            for name in STUDIES[study]:
+                found = layers() if name in LAYERS else levels[name]
+                sweeps.append(Sweep(name, name, tuple(found)))
+    sweeps = [sweep for sweep in sweeps if sweep.levels]
+    if spec.compensate:
+        sweeps += [
+            sweep._replace(
+                name=f"{sweep.name}_uncompensated",
+                fixed=(("compensate", False),),
+            )
+            for sweep in sweeps
+            if sweep.name == "seconds"
+        ]
+    _check(sweeps, spec, layers)
+    return tuple(sweeps)
+
+
+def apply(sweep: Sweep, level: Any, spec: crossbar.Spec) -> Hardware:
+    """The hardware at one level, in float32.
+
+    Raises:
+        UsageError: for a field that the hardware does not have.
+    """
+    spec = with_fields(spec, dict(sweep.fixed))
+    if sweep.field in LAYERS:
+        layer, spec = f"^{re.escape(level)}$", to_float32(spec)
+        if sweep.field == "only_layer":
+            return hardware.Plan.of({layer: spec})
+        return hardware.Plan.of({layer: None, "": spec})
+    fields = _TOGETHER.get(sweep.field, lambda level: {sweep.field: level})
+    return to_float32(with_fields(spec, fields(level)))
+
+
+def with_fields(
+    spec: crossbar.Spec, fields: Mapping[str, Any]
+) -> crossbar.Spec:
+    """A crossbar with fields of its own or of its device replaced.
+
+    Any device takes `stuck_on` and `stuck_off`, the shares of stuck cells.
+
+    Raises:
+        UsageError: for a field that neither has; nothing else is checked.
+    """
+    own = _own(spec)
+    of_device = [*_of_device(spec.device), "stuck_on", "stuck_off"]
+    for name in fields:
+        if name not in own and name not in of_device:
+            known = {*own, *of_device, *_TOGETHER, *LAYERS}
+            raise checks.unknown("field to sweep", name, known, len(known))
+    device = spec.device
+    inner = {k: v for k, v in fields.items() if k not in own}
+    if inner.keys() & {"stuck_on", "stuck_off"} and not hasattr(
+        device, "stuck_on"
+    ):
+        device = devices.Faulty(device)
+    if inner:
+        device = device.replace(**inner)
+    outer = {k: v for k, v in fields.items() if k in own}
+    return dataclasses.replace(spec, device=device, **outer)
+
+
+def to_float32(spec: Any) -> Any:
+    """Hardware whose numbers are arrays: other numbers compile nothing."""
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), spec)
+
+
+def layers(params: Any, spec: crossbar.Spec) -> tuple[str, ...]:
+    """Paths of the weights that `deploy` puts on hardware, in order.
+
+    Args:
+        params: parameters, or their shapes (`jax.eval_shape`).
+        spec: the hardware of every layer.
+    """
+    chip = jax.eval_shape(hardware.deploy, jax.random.key(0), params, spec)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+        chip, is_leaf=hardware.is_weight
+    )
+    return tuple(
+        path_name(path) for path, leaf in leaves if hardware.is_weight(leaf)
+    )
+
+
+def as_array(levels: Levels) -> np.ndarray:
+    """Levels as they are stored, [L]: numbers (None is NaN), else text."""
+    if all(isinstance(level, (int, float, type(None))) for level in levels):
+        return np.array(levels, np.float64)
+    return np.array([str(level) for level in levels])
+
+
+def _own(spec: crossbar.Spec) -> list[str]:
+    names = [field.name for field in dataclasses.fields(spec)]  # type: ignore
+    names.remove("device")
+    return names
+
+
+def _of_device(device: Any) -> list[str]:
+    """Fields of a device and of the devices that it wraps."""
+    names = [field.name for field in dataclasses.fields(device)]
+    if "device" not in names:
+        return names
+    names.remove("device")
+    return names + _of_device(device.device)
+
+
+def _levels(word: str, text: str) -> Levels:
+    """Levels of `field=level,level`: numbers, None, True, False, or text."""
+
+    def level(part: str) -> Any:
+        try:
+            return ast.literal_eval(part)
+        except (ValueError, SyntaxError):
+            return None if part.lower() == "none" else part
+
+    parts = text.split(",")
+    if not all(parts) or word.startswith("="):
+        raise checks.UsageError(
+            f"{word!r} is no sweep; write field=level,level without spaces,"
+            " such as adc_bits=4,6,8."
+        )
+    return tuple(level(part) for part in parts)
+
+
+def _check(
+    sweeps: Sequence[Sweep],
+    spec: crossbar.Spec,
+    layers: Callable[[], Sequence[str]],
+) -> None:
+    names = [sweep.name for sweep in sweeps]
+    for name in names:
+        if names.count(name) > 1:
+            raise checks.UsageError(
+                f"the study names the sweep {name!r} {names.count(name)} times;"
+                " name it once."
+            )
+    for sweep in sweeps:
+        for level in sweep.levels:
+            if sweep.field in LAYERS:
+                checks.choice("layer", level, layers())
+                continue
+            try:
+                found = apply(sweep, level, spec)
+                found.check()  # type: ignore[union-attr]
+            except (checks.UsageError, TypeError, ValueError) as error:
+                if str(error).startswith("unknown field"):
+                    raise
+                raise checks.UsageError(
+                    f"the study cannot have {sweep.name} at {level!r}: {error}"
+                ) from None
