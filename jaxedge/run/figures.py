@@ -175,7 +175,8 @@ def accuracy_against(
         ax.set_xscale("symlog", linthresh=least, linscale=0.5)
         ticks = ticks or [f"{level:g}" for level in levels]
     if ticks:
-        ax.set_xticks(x, [ticks[i] for i in order], minor=False)
+        names = [str(ticks[i]) for i in order]
+        ax.set_xticks(x, names, minor=False)
         ax.minorticks_off()
     ax.set_xlabel(xlabel)
     ax.set_ylabel("Test accuracy (%)")

@@ -159,7 +159,7 @@ def _total(job: Job) -> int:
 
 def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     seconds: dict[str, float] = {}
-    before = _seconds_before(folder)
+    before = _before(folder)
     steps = (folder / "checkpoints").glob(str(_total(job)))
     done = {"train"} if any(steps) else set()
     with _timing(seconds, "train"):
@@ -180,12 +180,13 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             folder / "studies",
             stop,
         )
-    if not result.computed:
+    if not result.computed and before["study"] == result.name:
         done.add("chips")
     found = _found(job, result)
     _keep(folder, found)
     # A stage that only restores does not hide what it took.
-    seconds |= {stage: before[stage] for stage in done & before.keys()}
+    took = before["seconds"]
+    seconds |= {stage: took[stage] for stage in done & took.keys()}
     with _timing(seconds, "energy"):
         chip = one_chip(job, variables)
         priced = ledger(job, {**variables, "params": chip})
@@ -358,13 +359,15 @@ def _timing(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.monotonic() - start, 3)
 
 
-def _seconds_before(folder: Path) -> dict[str, float]:
-    """Seconds by stage of an earlier call that came to its end, if any."""
+def _before(folder: Path) -> dict[str, Any]:
+    """Study, and seconds by stage, of an earlier call that came to its end."""
     try:
-        rows = json.loads((folder / "summary.json").read_text())["seconds"]
-        return {str(stage): float(value) for stage, value in rows.items()}
+        summary = json.loads((folder / "summary.json").read_text())
+        rows = summary["seconds"].items()
+        seconds = {str(stage): float(value) for stage, value in rows}
+        return {"study": summary["study"], "seconds": seconds}
     except Exception:  # noqa: BLE001 - none, or damaged: it is written anew
-        return {}
+        return {"study": None, "seconds": {}}
 
 
 def _json(value: Any) -> Any:

@@ -5,8 +5,9 @@
     jaxedge report --workdir=DIR
 
 `run` trains, studies and reports, or goes on where it was stopped; `chips`
-studies a trained network again on the config's hardware; `report` draws the
-page anew.
+studies a trained network again on the config's hardware, and sweeps what
+--config.study names (noise, faults, time, adc, array, wires, layers, all, or
+field=level,level); `report` draws the page anew.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -165,9 +166,8 @@ def _check_once(arguments: Sequence[str], known: Mapping[str, Any]) -> None:
 
 
 def _is_empty(argument: str) -> bool:
-    return _name(argument).startswith("config.") and argument.lower().endswith(
-        "=none"
-    )
+    name, _, value = argument.lstrip("-").partition("=")
+    return name.startswith("config.") and value.lower() == "none"
 
 
 def _set_none(config: Any, path: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ Letters: C chips, L levels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Axis(NamedTuple):
         name: a level as text.
         factor: to the unit of the axis.
         log: whether the axis is logarithmic; None decides by the levels.
+        none: what a level of None is called.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Axis(NamedTuple):
     name: Callable[[float], str] = text.number
     factor: float = 1.0
     log: bool | None = None
+    none: str = "none"
 
 
 _AXES = {
@@ -52,7 +54,9 @@ _AXES = {
         "Time since programming", "after programming",
         lambda s: _NAMED_SECONDS.get(float(s), f"{s:g} s"), log=True,
     ),
-    "adc_bits": Axis("Resolution of the ADC (bits)", "bits of the ADC"),
+    "adc_bits": Axis(
+        "Resolution of the ADC (bits)", "bits of the ADC", none="exact"
+    ),
     "array": Axis("Rows and columns of a tile", "rows and columns", log=True),
     "r_wire": Axis(
         "Resistance of a segment of wire (Ω)", "Ω a segment of wire", log=True
@@ -70,13 +74,11 @@ def axis(sweep: str) -> Axis:
     return found._replace(title=f"{found.title}, not compensated", noun=noun)
 
 
-def against(
-    sweep: str, levels: np.ndarray, accuracy_LxC: np.ndarray
-) -> Figure:
+def against(sweep: str, levels: np.ndarray, accuracy_LxC: np.ndarray) -> Figure:
     """Accuracy of chips against the levels of a sweep, as stored.
 
-    Numbers are drawn to scale, NaN ("none") beyond the last of them; text has
-    a place each.
+    Numbers are drawn to scale, None beyond the last of them; text has a place
+    each.
 
     Args:
         sweep: its name.
@@ -107,11 +109,11 @@ def against(
 
 
 def level_names(sweep: str, levels: np.ndarray) -> list[str]:
-    """Levels as text; NaN is "none"."""
+    """Levels as text; NaN is None, such as the bits of an exact ADC."""
     if levels.dtype.kind == "U":
         return [str(level) for level in levels]
-    name = axis(sweep).name
-    return [name(x) if np.isfinite(x) else "none" for x in levels]
+    how = axis(sweep)
+    return [how.name(x) if np.isfinite(x) else how.none for x in levels]
 
 
 def sentence(sweep: str, levels: np.ndarray, accuracy_LxC: np.ndarray) -> str:
@@ -139,15 +141,15 @@ def rows(
 ) -> list[list[str]]:
     """The lines of a table: level, mean, its interval, spread, yield."""
     found = []
-    for name, row in zip(
-        level_names(sweep, levels), accuracy_LxC, strict=True
-    ):
+    for name, row in zip(level_names(sweep, levels), accuracy_LxC, strict=True):
         say = statistics.describe(row, threshold)
         found.append(
             [
                 name,
                 text.percent(say["accuracy_mean"]),
-                text.between(say["accuracy_mean_low"], say["accuracy_mean_high"]),
+                text.between(
+                    say["accuracy_mean_low"], say["accuracy_mean_high"]
+                ),
                 text.between(say["accuracy_p05"], say["accuracy_p95"]),
                 text.percent(say["yield"]),
                 text.between(say["yield_low"], say["yield_high"]),

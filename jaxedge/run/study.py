@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import functools
-import hashlib
 from pathlib import Path
 import time
 from typing import Any, NamedTuple
@@ -18,14 +17,12 @@ from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
 from jaxedge.hardware import crossbar
 from jaxedge.recipes.recipe import Recipe
-from jaxedge.run import hosts, results, statistics, sweeps
+from jaxedge.run import hosts, results, statistics, sweeps, tasks
 from jaxedge.run.checkpoint import digest
 from jaxedge.run.chips import MODES, chip_map, replicate
 from jaxedge.run.loop import Preempted, Stop
 
 _RATE = "rate/chips"  # Beside the arrays of a finished study.
-# Raised whenever equal settings give other chips, so that none are mixed.
-_PHYSICS = 2
 
 
 class Chips(NamedTuple):
@@ -148,24 +145,6 @@ class Study(NamedTuple):
     name: str = ""
 
 
-class _Task(NamedTuple):
-    """Some chips on one hardware, and the name of their stream."""
-
-    hardware: sweeps.Hardware
-    n: int
-    point: str
-
-
-class _Row(NamedTuple):
-    """A sweep and the tasks of its levels; of the base there is one."""
-
-    sweep: sweeps.Sweep
-    tasks: tuple[_Task, ...]
-
-
-_BASE = sweeps.Sweep("accuracy", "", (None,))
-
-
 def run(
     recipe: Recipe,
     variables: Any,
@@ -208,20 +187,17 @@ def run(
     network = digest(
         jax.device_get((variables, test, jax.random.key_data(key)))
     )
-    rows = _rows(spec, chips, swept, network)
-    tasks: dict[str, _Task] = {}
-    for task in (task for row in rows for task in row.tasks):
-        known = tasks.setdefault(task.point, task)
-        tasks[task.point] = max(known, task, key=lambda task: task.n)
+    plan = tasks.plan(spec, swept, chips.n, chips.sweep, network)
     if hosts.leads():
         (folder / "chips").mkdir(parents=True, exist_ok=True)
-    clock = _compute(recipe, variables, test, chips, key, tasks, folder, stop)
-    name = _name(rows)
-    path = folder / f"{name}.npz"
+    clock = _compute(
+        recipe, (variables, test), chips, key, plan.wanted(), folder, stop
+    )
+    path = folder / f"{plan.name}.npz"
     rate = clock.rate() if clock.ran else _rate_before(path)
     if hosts.leads():
-        results.write(path, {**_arrays(rows, folder), _RATE: np.array(rate)})
-    return Study(_shared(path, rows), rate, clock.ran, name)
+        results.write(path, {**_arrays(plan, folder), _RATE: np.array(rate)})
+    return Study(_shared(plan, path), rate, clock.ran, plan.name)
 
 
 def summary(study: Study, threshold: float) -> dict[str, float | int]:
@@ -254,52 +230,33 @@ def swept_summary(
     return found
 
 
-def _rows(
-    spec: crossbar.Spec,
-    chips: Chips,
-    swept: Sequence[sweeps.Sweep],
-    network: int,
-) -> list[_Row]:
-    def task(hardware: sweeps.Hardware, n: int) -> _Task:
-        return _Task(hardware, n, _point(hardware, network))
-
-    rows = [_Row(_BASE, (task(sweeps.to_float32(spec), chips.n),))]
-    for sweep in swept if chips.sweep else ():
-        tasks = [
-            task(sweeps.apply(sweep, level, spec), chips.sweep)
-            for level in sweep.levels
-        ]
-        rows.append(_Row(sweep, tuple(tasks)))
-    return rows
-
-
 def _compute(
     recipe: Recipe,
-    variables: Any,
-    test: Frames,
+    args: tuple[Any, Frames],
     chips: Chips,
     key: jax.Array,
-    tasks: Mapping[str, _Task],
+    wanted: Mapping[str, tasks.Task],
     folder: Path,
     stop: Stop | None,
 ) -> "_Clock":
     """Brings every stream to its length, chunk by chunk."""
-    f = chip_accuracy(recipe)
-    args = replicate((variables, test))
-    streams = {point: _stream(folder, point) for point in tasks}
-    done = [streams[point].mend() if hosts.leads() else 0 for point in tasks]
+    f, args = chip_accuracy(recipe), replicate(args)
+    streams = {point: _stream(folder, point) for point in wanted}
+    done = [streams[point].mend() if hosts.leads() else 0 for point in wanted]
     done = hosts.agree(np.array(done, np.int64)).tolist()
-    wanted = [task.n for task in tasks.values()]
-    keys, total = chip_keys(stream(key, "chips"), max(wanted)), sum(wanted)
-    finished = sum(map(min, done, wanted))
+    counts = [task.n for task in wanted.values()]
+    keys, total = chip_keys(stream(key, "chips"), max(counts)), sum(counts)
+    finished = sum(map(min, done, counts))
     clock = _Clock()
     with Progress(disable=not hosts.leads()) as progress:
         bar = progress.add_task("chips", total=total, completed=finished)
-        for (point, task), start in zip(tasks.items(), done, strict=True):
+        for (point, task), start in zip(wanted.items(), done, strict=True):
             for first in range(start, task.n, chips.chunk):
                 asked = stop is not None and stop.asked
                 if hosts.agree(np.array(asked)):
-                    raise Preempted(f"stopped after {finished} of {total} chips")
+                    raise Preempted(
+                        f"stopped after {finished} of {total} chips"
+                    )
                 count = min(chips.chunk, task.n - first)
                 with clock.timing(count):
                     row = _chunk(f, keys, first, (*args, task.hardware), chips)
@@ -321,60 +278,41 @@ def _chunk(f, keys, start, args, chips: Chips) -> np.ndarray:
 
 
 def _arrays(
-    rows: Sequence[_Row], folder: Path
+    plan: tasks.Plan, folder: Path
 ) -> dict[str, np.ndarray | results.Rows]:
     """What the archive of a study holds, read from its streams."""
-    (base, *others) = rows
-    arrays: dict[str, Any] = {"accuracy": _read(folder, base.tasks[0])}
-    for sweep, tasks in others:
-        accuracy = (_read(folder, task) for task in tasks)
-        shape = (len(tasks), tasks[0].n)
+
+    def read(task: tasks.Task) -> np.ndarray:
+        return _stream(folder, task.point).read(task.n)
+
+    arrays: dict[str, Any] = {"accuracy": read(plan.base)}
+    for sweep, row in plan.rows:
+        shape = (len(row), row[0].n)
         arrays[f"{sweep.name}_levels"] = sweeps.as_array(sweep.levels)
-        arrays[f"{sweep.name}_accuracy"] = results.Rows(shape, accuracy)
+        arrays[f"{sweep.name}_accuracy"] = results.Rows(shape, map(read, row))
     return arrays
 
 
-def _shared(path: Path, rows: Sequence[_Row]) -> Mapping[str, np.ndarray]:
+def _shared(plan: tasks.Plan, path: Path) -> Mapping[str, np.ndarray]:
     """The arrays of a finished study, on every process."""
     stored = results.Archive(path, hide=(_RATE,))
     if jax.process_count() == 1:
         return stored
-    arrays: dict[str, np.ndarray] = {}
-    for sweep, tasks in rows:
-        shape = (tasks[0].n,)
-        if sweep is not _BASE:
-            arrays[f"{sweep.name}_levels"] = sweeps.as_array(sweep.levels)
-            shape = (len(tasks), *shape)
-        name = "accuracy" if sweep is _BASE else f"{sweep.name}_accuracy"
+
+    def share(name: str, *shape: int) -> np.ndarray:
         own = stored[name] if hosts.leads() else np.zeros(shape, np.float32)
-        arrays[name] = np.asarray(hosts.agree(own))
+        return np.asarray(hosts.agree(own))
+
+    arrays = {"accuracy": share("accuracy", plan.base.n)}
+    for sweep, row in plan.rows:
+        name = f"{sweep.name}_accuracy"
+        arrays[f"{sweep.name}_levels"] = sweeps.as_array(sweep.levels)
+        arrays[name] = share(name, len(row), row[0].n)
     return arrays
-
-
-def _point(hardware: sweeps.Hardware, network: int) -> str:
-    """What determines the chips of a stream, as the name of its file."""
-    structure = jax.tree.structure(hardware)
-    text = f"{_PHYSICS} {network} {digest(hardware)} {structure}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _name(rows: Sequence[_Row]) -> str:
-    """A name that tells what is swept, and differs where any chip does."""
-    words = "-".join(row.sweep.name for row in rows[1:]) or "chips"
-    same = [(row.sweep.name, row.tasks[0].n, *_points(row)) for row in rows]
-    return f"{words[:40]}-{hashlib.sha256(f'{same}'.encode()).hexdigest()[:8]}"
-
-
-def _points(row: _Row) -> list[str]:
-    return [task.point for task in row.tasks]
 
 
 def _stream(folder: Path, point: str) -> results.Stream:
     return results.Stream(folder / "chips" / f"{point}.jsonl")
-
-
-def _read(folder: Path, task: _Task) -> np.ndarray:
-    return _stream(folder, task.point).read(task.n)
 
 
 def _rate_before(path: Path) -> float:

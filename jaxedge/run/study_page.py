@@ -46,7 +46,8 @@ def chips(summary: Json, study: Arrays) -> str:
         page.picture(
             figures.accuracy_histogram(accuracy_C, threshold),
             f"Histogram of the accuracy of {n:,} chips with the yield shaded",
-            text.reached(accuracy_C, threshold, share),
+            text.reached(accuracy_C, threshold, share)
+            + text.sampled(said.get("images")),
         ),
         page.picture(
             stress.yield_curve(accuracy_C, threshold),

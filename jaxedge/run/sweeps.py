@@ -98,6 +98,8 @@ def parse(
         for study in STUDIES if word == "all" else (word,):
             for name in STUDIES[study]:
                 found = layers() if name in LAYERS else levels[name]
+                if name == "all_but_layer" and len(found) == 1:
+                    continue  # Nothing would be on hardware.
                 sweeps.append(Sweep(name, name, tuple(found)))
     sweeps = [sweep for sweep in sweeps if sweep.levels]
     if spec.compensate:

@@ -51,7 +51,7 @@ def test_a_run_leaves_its_files(trained):
     names = {path.name for path in trained.iterdir()}
     assert names == {
         "config.json", "metrics.jsonl", "tensorboard", "checkpoints",
-        "study.npz", "pictures.npz", "summary.json", "report.html",
+        "study.npz", "studies", "pictures.npz", "summary.json", "report.html",
     }  # fmt: skip
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") + page.count("data:image") >= 5
@@ -59,12 +59,15 @@ def test_a_run_leaves_its_files(trained):
 
 def test_a_summary_has_the_promised_keys(summary):
     assert set(summary) == {
-        "config", "metrics", "chips", "energy", "seconds", "versions",
+        "config", "metrics", "study", "chips", "sweeps", "energy", "seconds",
+        "versions",
     }  # fmt: skip
     assert {"test_accuracy", "valid_accuracy"} <= set(summary["metrics"])
     assert set(summary["chips"]) == {
-        "n", "accuracy_mean", "accuracy_std", "accuracy_p05", "accuracy_min",
-        "yield", "threshold", "chips_per_second", "images",
+        "n", "accuracy_mean", "accuracy_mean_low", "accuracy_mean_high",
+        "accuracy_std", "accuracy_p05", "accuracy_p95", "accuracy_min",
+        "yield", "yield_low", "yield_high", "threshold", "confidence",
+        "chips_per_second", "images",
     }  # fmt: skip
     assert {"train", "test", "chips"} <= set(summary["seconds"])
     assert all(value >= 0 for value in summary["seconds"].values())
@@ -104,6 +107,16 @@ def test_chips_are_those_of_the_study(summary, study):
     good = accuracy >= 0.8 - 0.5 / 360
     assert chips["yield"] == pytest.approx(good.mean())
     assert chips["chips_per_second"] > 0
+
+
+def test_sweeps_are_those_of_the_study(summary, study):
+    assert list(summary["sweeps"]) == ["read_noise", "fault"]
+    for name, found in summary["sweeps"].items():
+        accuracy = study[f"{name}_accuracy"]
+        assert found["levels"] == study[f"{name}_levels"].tolist()
+        np.testing.assert_allclose(found["accuracy_mean"], accuracy.mean(1))
+        good = (accuracy >= 0.8 - 0.5 / 360).mean(1)
+        np.testing.assert_allclose(found["yield"], good)
 
 
 def test_accuracies_are_shares_of_the_test_set(summary, study):
@@ -218,11 +231,12 @@ def test_the_same_seed_gives_the_same_figures(
 
 @pytest.mark.slow
 def test_a_study_stopped_in_a_run_goes_on(workdir, summary, resolve, small):
+    shutil.rmtree(workdir / "studies")
     (workdir / "study.npz").unlink()
     (workdir / "summary.json").unlink()
     stop = loop.Stop()
     stop.asked = True  # the training is done: it is the study that looks
-    with pytest.raises(loop.Preempted, match="chunks"):
+    with pytest.raises(loop.Preempted, match="after 0 of .* chips"):
         job.run(resolve(*small), workdir, stop)
     assert not (workdir / "summary.json").exists()
     job.run(resolve(*small), workdir)

@@ -5,6 +5,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from jaxedge.run import job, loop, main
@@ -57,6 +58,24 @@ MISTAKES = {
     # Types.
     "word": (field("train.epochs=two"), "train.epochs=two"),
     "fraction": (field("train.epochs=2.5"), "train.epochs=2.5"),
+    "study": (field("study=tine"), "'tine'", "Did you mean 'time'", "layers"),
+    "swept field": (
+        field("study=adc_bit=4"),
+        "'adc_bit'",
+        "Did you mean 'adc_bits'",
+    ),
+    "level": (field("study=adc_bits=4,99"), "adc_bits at 99", "[2, 24]"),
+    "level of a study": (
+        run("--config.study=array", "--config.chips.array=(64,1)"),
+        "array at 1",
+        "columns is 1",
+    ),
+    "layer": (
+        field("study=only_layer=Dense_9"),
+        "layer 'Dense_9'",
+        "Dense_0/kernel",
+    ),
+    "none of a study": (field("study=None"), "config.study is None"),
     "yes": (field("hardware.bit_serial=maybe"), "bit_serial", "maybe"),
     "text in tuple": (field("chips.faults=(0.1,'a')"), "chips.faults"),
     "none": (field("train.epochs=None"), "train.epochs"),
@@ -414,6 +433,42 @@ def test_chips_studies_other_hardware(workdir, small, capsys):
     for name in ("test_accuracy", "test_loss", "valid_accuracy"):
         assert after["metrics"][name] == before["metrics"][name]
     assert names(workdir / "checkpoints") == checkpoints
+
+
+def test_chips_runs_the_study_that_is_named(workdir, small, capsys):
+    before = summary(workdir)
+    arguments = [*small, f"--workdir={workdir}"]
+    assert main.console(["chips", *arguments, "--config.study=layers"]) == 0
+    after = summary(workdir)
+    layers = ["Dense_0/kernel", "Dense_1/kernel"]
+    for name in ("only_layer", "all_but_layer"):
+        assert after["sweeps"][name]["levels"] == layers
+    # Of two layers, one alone is all but the other.
+    only, but = (
+        after["sweeps"][name]["accuracy_mean"]
+        for name in ("only_layer", "all_but_layer")
+    )
+    assert only == but[::-1]
+    # The chips of the config's hardware are those of before.
+    times = {"chips_per_second": None}
+    assert after["chips"] | times == before["chips"] | times
+    page = (workdir / "report.html").read_text(encoding="utf-8")
+    for text in (
+        "alone on hardware",
+        "Other studies",
+        "noise faults (the same",
+    ):
+        assert text in page
+    # And back: nothing is computed twice.
+    with np.load(workdir / "study.npz") as file:
+        assert "only_layer_accuracy" in file.files
+    assert main.console(["chips", *arguments]) == 0
+    assert summary(workdir)["sweeps"] == before["sweeps"]
+
+
+def test_none_may_be_a_level(here):
+    values = main.parse([QUICK, NEW, "--config.study=adc_bits=none"])
+    assert values.config.study == "adc_bits=none"
 
 
 @pytest.mark.parametrize(

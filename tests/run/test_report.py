@@ -12,6 +12,7 @@ import xml.etree.ElementTree
 import numpy as np
 from PIL import Image
 import pytest
+import scipy.stats
 
 from jaxedge.core import checks
 from jaxedge.run import metrics, report
@@ -172,9 +173,9 @@ def test_report_is_whole_and_self_contained(workdir):
     assert all(uri.startswith("data:image/") for uri in found.references)
     assert not found.tags & {"script", "link", "iframe", "object"}
     assert "url(" not in text and "@import" not in text
-    # Learning curve, histogram, two stresses, mask, one map, energy.
+    # Learning curve, histogram, yield, two sweeps, mask, one map, energy.
     kinds = [decode(image["src"])[0] for image in found.images]
-    assert sorted(kinds) == ["png"] + 6 * ["svg+xml"]
+    assert sorted(kinds) == ["png"] + 7 * ["svg+xml"]
     assert all(image["alt"] for image in found.images)
     assert path.stat().st_size < 3e6
     assert list(workdir.glob(".*")) == []  # no temporary file left
@@ -199,6 +200,72 @@ def test_numbers_stated_are_those_of_the_data(workdir):
     assert "costs 7.6 nJ, of which the ADCs take 65.8 %" in text
     assert "dense_0/kernel 69.7 %" in text
     assert "20 nJ on a GPU" in text
+
+
+def test_intervals_stated_are_those_of_scipy(workdir):
+    text = page(workdir).text.replace("\u00a0", " ")
+    test = scipy.stats.binomtest(GOOD, CHIPS).proportion_ci(0.95, "exact")
+    yields = f"{100 * test.low:.1f}-{100 * test.high:.1f} %"
+    assert f"the yield lies in {yields} (exact binomial interval)" in text
+    accuracy = chips().astype(float)
+    low, high = scipy.stats.t.interval(
+        0.95, CHIPS - 1, accuracy.mean(), scipy.stats.sem(accuracy)
+    )
+    assert f"the mean accuracy in {100 * low:.1f}-{100 * high:.1f} %" in text
+
+
+def test_sweeps_have_tables(workdir):
+    text = report.write(workdir).read_text(encoding="utf-8")
+    rows = re.findall(r'<tr><th scope="row">10\u00a0%</th>(.*?)</tr>', text)
+    (row,) = rows  # of the stuck cells: 10 chips of 50 %, none of them good
+    cells = re.findall("<td>(.*?)</td>", row.replace("\u00a0", " "))
+    # No chip of ten: 1 - .025^(1/10).
+    assert cells == [
+        "50.0 %", "50.0-50.0 %", "50.0-50.0 %", "0.0 %", "0.0-30.8 %",
+    ]  # fmt: skip
+
+
+def another_study(workdir, **changes):
+    """Notes a finished study beside that of the summary."""
+    (workdir / "studies").mkdir(exist_ok=True)
+    found = {
+        "study": "seconds-1", "words": "time", "hardware": {"rows": 64},
+        "chips": summary()["chips"] | {"accuracy_mean": 0.77},
+        "sweeps": {"seconds": {}}, **changes,
+    }  # fmt: skip
+    path = workdir / "studies" / f"{found['study']}.json"
+    path.write_text(json.dumps(found))
+    levels = np.array([25.0, 86400.0])
+    np.savez(
+        path.with_suffix(".npz"),
+        seconds_levels=levels,
+        seconds_accuracy=np.array([[0.75, 0.75], [0.25, 0.75]]),
+        only_layer_levels=np.array(["a/kernel", "b"]),
+        only_layer_accuracy=np.array([[0.75, 0.75], [0.25, 0.75]]),
+    )
+    return path
+
+
+def test_other_studies_are_shown(workdir):
+    value = summary() | {"study": "noise-1"}
+    value["config"]["hardware"] = {"rows": 512, "device": {"g_max": 1.0}}
+    save(workdir, value)
+    another_study(workdir, hardware={"rows": 64, "device": {"g_max": 1.0}})
+    another_study(workdir, study="noise-1")  # that of the summary
+    found = page(workdir)
+    text = found.text.replace("\u00a0", " ")
+    assert len(found.images) == 8 + 2
+    assert text.count("Other studies") == 1 and "time (rows 64)" in text
+    assert "have a mean accuracy of 77.0 %" in text
+    assert "from 75.0 % at 25 s after programming to 50.0 % at 1 day" in text
+    assert "hardware: b is worst, with a mean accuracy of 50.0 %" in text
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"study": "a"}'])
+def test_a_damaged_record_of_a_study_is_named(workdir, content):
+    another_study(workdir).write_text(content)
+    with pytest.raises(checks.UsageError, match="seconds-1.json.*delete it"):
+        report.write(workdir)
 
 
 def test_energy_table_adds_up(workdir):
@@ -300,8 +367,7 @@ def test_a_run_without_chips_says_so(workdir):
     for part in (
         "No metrics yet: run jaxedge run",
         "No chips were studied yet: run jaxedge chips",
-        "No study of read noise yet",
-        "No study of stuck cells yet",
+        "No sweep was studied yet: run jaxedge chips",
         "No mask was stored yet",
         "No conductances were stored yet",
         "No energy was counted yet",

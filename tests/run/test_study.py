@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import shutil
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
 from jaxedge.hardware import crossbar, devices
 from jaxedge.recipes.recipe import Recipe
-from jaxedge.run import loop, study
+from jaxedge.run import loop, study, sweeps, tasks
 
 ROWS = 37
 
@@ -57,13 +58,19 @@ CHIPS = study.Chips(
     read_noise=(0.0, 0.1, 0.5),
     faults=(0.0, 0.06),
     images=None,
+    seconds=(0.0, 1e6),
+    adc_bits=(4, None),
+    array=(2, 4),
+    r_wire=(0.0,),
     batch=10,
     chunk=4,
     mode="map",
     block=None,
 )
-# Chunks of the base, of three noise levels and of two fault levels.
-CHUNKS = 3 + 3 * 1 + 2 * 1
+WORDS = "noise faults"
+# Chunks of the base, and of two noise levels and a fault level: noise .1 and
+# faults .06 are those of the base, which are not computed twice.
+CHUNKS = 3 + 2 + 1
 
 
 class Given(NamedTuple):
@@ -74,11 +81,19 @@ class Given(NamedTuple):
     source: Any = SOURCE
     spec: Any = SPEC
     chips: study.Chips = CHIPS
+    words: str = WORDS
     seed: int = 0
 
-    def run(self, path, stop=None):
-        *rest, seed = self
-        return study.run(*rest, jax.random.key(seed), path, stop)
+    def run(self, folder, stop=None):
+        *rest, words, seed = self
+        params = self.variables["params"]
+        swept = sweeps.parse(
+            words,
+            self.chips.levels,
+            self.spec,
+            lambda: sweeps.layers(params, self.spec),
+        )
+        return study.run(*rest, swept, jax.random.key(seed), folder, stop)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,7 +107,7 @@ def compiled_once():
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "study.npz"
+    return tmp_path / "studies"
 
 
 @pytest.fixture
@@ -111,9 +126,13 @@ def computed(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A study that nothing interrupted; do not write to its file."""
-    path = tmp_path_factory.mktemp("whole") / "study.npz"
+    """A study that nothing interrupted; do not write to its folder."""
+    path = tmp_path_factory.mktemp("whole") / "studies"
     return Given().run(path), path
+
+
+def copy(whole, path):
+    shutil.copytree(whole[1], path)
 
 
 def assert_arrays(found, expected):
@@ -143,8 +162,10 @@ def test_a_summary_is_numpys():
     accuracy = np.array([0.9, 0.5, 0.8, 0.79, 1.0, 0.8], np.float32)
     found = study.summary(study.Study({"accuracy": accuracy}, 7.0), 0.8)
     assert set(found) == {
-        "n", "accuracy_mean", "accuracy_std", "accuracy_p05", "accuracy_min",
-        "yield", "threshold", "chips_per_second",
+        "n", "accuracy_mean", "accuracy_mean_low", "accuracy_mean_high",
+        "accuracy_std", "accuracy_p05", "accuracy_p95", "accuracy_min",
+        "yield", "yield_low", "yield_high", "threshold", "confidence",
+        "chips_per_second",
     }  # fmt: skip
     assert found["n"] == 6
     assert found["accuracy_mean"] == pytest.approx(4.79 / 6)
@@ -212,7 +233,7 @@ def test_results_have_the_promised_shapes(whole):
     np.testing.assert_array_equal(arrays["read_noise_levels"], (0.0, 0.1, 0.5))
     np.testing.assert_array_equal(arrays["fault_levels"], (0.0, 0.06))
     assert whole[0].chips_per_second > 0
-    with np.load(whole[1]) as file:
+    with np.load(whole[1] / f"{whole[0].name}.npz") as file:
         assert_arrays({name: file[name] for name in arrays}, arrays)
 
 
@@ -287,33 +308,37 @@ def test_frames_are_padded_without_weight():
 
 
 def test_a_second_call_computes_nothing(path, whole, computed):
-    path.write_bytes(whole[1].read_bytes())
+    copy(whole, path)
     result = Given().run(path)
-    assert computed == []
+    assert computed == [] and not result.computed
+    assert result.name == whole[0].name
     assert_arrays(result.arrays, whole[0].arrays)
     assert result.chips_per_second == whole[0].chips_per_second
 
 
-@pytest.mark.parametrize("looks", [0, 1, 2, 5, CHUNKS - 1])
+TOTAL = 11 + 2 * 3 + 3  # chips of the study, each counted once
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2, CHUNKS - 1])
 def test_a_stopped_study_goes_on(path, whole, computed, looks, stop_at):
-    with pytest.raises(loop.Preempted, match=f"after {looks} chunks"):
+    done = (0, 4, 8, 11, 14, 17)[looks]
+    with pytest.raises(loop.Preempted, match=f"after {done} of {TOTAL} chips"):
         Given().run(path, stop_at(looks))
-    assert not path.exists()
+    assert list(path.glob("*.npz")) == []
     result = Given().run(path)
     assert len(computed) == CHUNKS  # none of them twice
     assert_arrays(result.arrays, whole[0].arrays)
-    assert [p.name for p in path.parent.iterdir()] == ["study.npz"]
 
 
 def test_a_study_stopped_at_every_chunk_goes_on(path, whole, computed, stop_at):
     for done in range(CHUNKS):
-        with pytest.raises(loop.Preempted, match=f"after {done} chunks"):
+        with pytest.raises(loop.Preempted):
             Given().run(path, stop_at(1 if done else 0))
     assert_arrays(Given().run(path).arrays, whole[0].arrays)
     assert len(computed) == CHUNKS
 
 
-def test_a_kill_between_saves_costs_time_only(path, whole, monkeypatch):
+def test_a_kill_loses_the_chunk_under_way_at_most(path, whole, monkeypatch):
     calls = []
 
     def killed(*args, **options):
@@ -324,12 +349,33 @@ def test_a_kill_between_saves_costs_time_only(path, whole, monkeypatch):
 
     chip_map = study.chip_map
     monkeypatch.setattr(study, "chip_map", killed)
-    monkeypatch.setattr(study._Clock, "due", lambda self: len(calls) == 3)
     with pytest.raises(KeyboardInterrupt):
         Given().run(path)
     result = Given().run(path)
-    assert len(calls) == 5 + CHUNKS - 3
+    assert len(calls) == 5 + CHUNKS - 4
     assert_arrays(result.arrays, whole[0].arrays)
+
+
+def test_studies_share_chips_and_lie_beside_each_other(path, whole, computed):
+    copy(whole, path)
+    before = {p.name: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    chips = CHIPS._replace(n=13)
+    result = Given(chips=chips, words="noise adc").run(path)
+    # Two more chips of the base; of the ADC 4 bits, as None is the base.
+    assert computed == [4, 4]
+    found = result.arrays
+    assert found["accuracy"].shape == (13,)
+    np.testing.assert_array_equal(
+        found["accuracy"][:11], whole[0].arrays["accuracy"]
+    )
+    name = "read_noise_accuracy"
+    np.testing.assert_array_equal(found[name], whole[0].arrays[name])
+    np.testing.assert_array_equal(
+        found["adc_bits_accuracy"][1], found["accuracy"][:3]
+    )
+    assert result.name != whole[0].name
+    archive = f"{whole[0].name}.npz"
+    assert (path / archive).read_bytes() == before[archive]
 
 
 def other_kernel():
@@ -345,8 +391,8 @@ def other_device(**fields):
 def test_chips_of_another_physics_are_computed_anew(
     path, whole, computed, monkeypatch
 ):
-    path.write_bytes(whole[1].read_bytes())
-    monkeypatch.setattr(study, "_PHYSICS", 1)
+    copy(whole, path)
+    monkeypatch.setattr(tasks, "_PHYSICS", 1)
     Given().run(path)
     assert len(computed) == CHUNKS
 
@@ -360,37 +406,51 @@ CHANGES = {
     "converter": Given(spec=dataclasses.replace(SPEC, adc_bits=6)),
     "inputs": Given(source=SOURCE._replace(x=-X)),
     "labels": Given(source=SOURCE._replace(y=SOURCE.y[::-1].copy())),
-    "chips": Given(chips=CHIPS._replace(n=12)),
-    "levels": Given(chips=CHIPS._replace(faults=(0.0, 0.5))),
     "frames": Given(chips=CHIPS._replace(batch=ROWS)),
     "seed": Given(seed=1),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("name", ["study.npz", "study.partial.npz"])
 def test_a_changed_study_is_computed_anew(
-    path, whole, computed, change, name, stop_at
+    path, whole, computed, change, stop_at
 ):
-    path.with_name(name).write_bytes(whole[1].read_bytes())
-    with pytest.raises(loop.Preempted, match="after 0 chunks"):
-        CHANGES[change].run(path, stop_at(0))
+    copy(whole, path)
+    with pytest.raises(loop.Preempted, match="after 0 of"):
+        CHANGES[change]._replace(words="").run(path, stop_at(0))
     assert computed == []
 
 
-@pytest.mark.parametrize("change", [{"mode": "vmap"}, {"block": 2}])
+@pytest.mark.parametrize(
+    "change", [{"mode": "vmap"}, {"block": 2}, {"chunk": 3}, {"threshold": 0.1}]
+)
 def test_how_chips_are_computed_is_no_change(path, whole, computed, change):
-    path.write_bytes(whole[1].read_bytes())
-    Given(chips=CHIPS._replace(**change)).run(path)
-    assert computed == []
+    copy(whole, path)
+    result = Given(chips=CHIPS._replace(**change)).run(path)
+    assert computed == [] and result.name == whole[0].name
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", None])
-@pytest.mark.parametrize("name", ["study.npz", "study.partial.npz"])
-def test_a_damaged_file_is_computed_anew(path, whole, content, name):
-    data = whole[1].read_bytes()
-    content = data[: len(data) // 2] if content is None else content
-    path.with_name(name).write_bytes(content)
+def cut(data):
+    return data[: len(data) // 2]
+
+
+def flipped(data):
+    place = data.rindex(b"0.")  # a digit of the last chunk
+    return data[:place] + b"1" + data[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "harm", [cut, flipped, lambda data: b"", lambda data: b"PK\x03\x04 no"]
+)
+@pytest.mark.parametrize("kind", ["*.npz", "chips/*.jsonl"])
+def test_what_is_damaged_is_computed_anew(path, whole, harm, kind):
+    copy(whole, path)
+    for file in path.glob(kind):
+        data = file.read_bytes()
+        if harm is not flipped or b"0." in data:
+            file.write_bytes(harm(data))
+    assert_arrays(Given().run(path).arrays, whole[0].arrays)
+    # What is on disk is whole again.
     assert_arrays(Given().run(path).arrays, whole[0].arrays)
 
 

@@ -1,0 +1,117 @@
+"""Tests of studies that several processes share, as several hosts would."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxedge.run import results
+
+# A network of one layer; what it finds depends on every draw of a chip.
+PROGRAM = """
+import json, pathlib, sys
+import jax
+rank, count, port, folder = sys.argv[1:]
+jax.config.update("jax_num_cpu_devices", 4 // int(count))
+if count != "1":
+    jax.distributed.initialize(f"localhost:{port}", int(count), int(rank))
+import jax.numpy as jnp
+import numpy as np
+from jaxedge import core, data, hardware
+from jaxedge.hardware import crossbar, devices
+from jaxedge.recipes.recipe import Recipe
+from jaxedge.run import chip_map, loop, study, sweeps
+
+def evaluate(variables, batch, key=None):
+    logits = hardware.dot(batch.x, variables["params"]["kernel"], key=key)
+    right = (logits.argmax(1) == batch.y) * batch.weight
+    return {"count": batch.weight.sum(), "accuracy": right.sum()}
+
+rng = np.random.default_rng(0)
+kernel = rng.normal(size=(6, 4)).astype(np.float32)
+x = rng.normal(size=(101, 6)).astype(np.float32)
+source = data.make_source(
+    x, (x @ kernel).argmax(1), classes=tuple("abcd"), name="toy", split="test"
+)
+recipe = Recipe(**{**dict.fromkeys(Recipe._fields), "evaluate": evaluate})
+spec = crossbar.Spec(devices.get("ideal", program_noise=0.2))
+chips = study.Chips(
+    n=11, threshold=0.8, sweep=3, read_noise=(0.0, 0.5), faults=(),
+    seconds=(), adc_bits=(), array=(), r_wire=(), batch=40, chunk=6,
+    mode="map", block=None,
+)
+swept = sweeps.parse("noise", chips.levels, spec, tuple)
+
+def run(stop=None):
+    return study.run(
+        recipe, {"params": {"kernel": jnp.asarray(kernel)}}, source, spec,
+        chips, swept, jax.random.key(0), pathlib.Path(folder), stop,
+    )
+
+class Stop:
+    looks = 2
+    @property
+    def asked(self):  # by the first process alone
+        Stop.looks -= 1
+        return Stop.looks < 0 and jax.process_index() == 0
+
+try:
+    run(Stop())
+except loop.Preempted as stopped:
+    said = str(stopped)
+found = run()
+drawn = chip_map(
+    lambda key: {"pair": jax.random.normal(key, (2,))},
+    core.chip_keys(jax.random.key(1), 7),
+)
+print(json.dumps({
+    "said": said,
+    "devices": len(jax.devices()),
+    "drawn": np.asarray(drawn["pair"]).tolist(),
+    **{name: np.asarray(found.arrays[name]).tolist() for name in found.arrays},
+}))
+"""
+
+
+def start(rank, count, port, folder):
+    env = dict(os.environ, JAX_PLATFORMS="cpu")
+    env.pop("JAX_NUM_CPU_DEVICES", None)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, f"{rank}", f"{count}", port, folder],
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    one, two = tmp_path / "one", tmp_path / "two"
+    processes = [
+        start(0, 1, port, one), start(0, 2, port, two), start(1, 2, port, two)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    alone, first, second = (json.loads(out.splitlines()[-1]) for out, _ in said)
+    assert alone["devices"] == first["devices"] == 4
+    # Both stop where the first was asked to, after two chunks; the first level
+    # of noise is the base.
+    assert alone["said"] == "stopped after 11 of 14 chips"
+    assert first == alone and second == alone
+    assert len(np.unique(first["accuracy"])) > 2
+    # One process wrote, once: the same files with the same chips.
+    names = sorted(p.name for p in one.rglob("*.*"))
+    assert sorted(p.name for p in two.rglob("*.*")) == names
+    for path in one.glob("chips/*"):
+        assert path.read_bytes() == (two / "chips" / path.name).read_bytes()
+    (archive,) = two.glob("*.npz")
+    assert results.Archive(archive)["accuracy"].tolist() == alone["accuracy"]

@@ -1,0 +1,181 @@
+"""Tests of sweeps: what words mean, and what each level changes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge import hardware
+from jaxedge.core import checks
+from jaxedge.hardware import crossbar, devices
+from jaxedge.run import sweeps
+
+SPEC = crossbar.Spec(devices.get("pcm_nandakumar2019"), adc_bits=6)
+LEVELS = {
+    "read_noise": (0.0, 0.1),
+    "fault": (0.0, 0.02),
+    "seconds": (25.0, 3600.0),
+    "adc_bits": (4, None),
+    "array": (8, 16),
+    "r_wire": (),
+}
+LAYERS = ("a/kernel", "b/kernel", "a/kernel_2")
+PARAMS = {
+    "a": {
+        "kernel": jnp.ones((3, 2)),
+        "kernel_2": jnp.ones((3, 2)),
+        "bias": jnp.ones(2),
+    },
+    "b": {"kernel": jnp.ones((2, 2, 1, 4))},
+}
+
+
+def parse(words, spec=SPEC):
+    return sweeps.parse(words, LEVELS, spec, lambda: LAYERS)
+
+
+def test_names_stand_for_their_sweeps():
+    assert parse("") == ()
+    assert parse("noise") == (
+        sweeps.Sweep("read_noise", "read_noise", (0.0, 0.1)),
+    )
+    assert [s.name for s in parse("adc faults")] == ["adc_bits", "fault"]
+    only, but = parse("layers")
+    assert (only.name, but.name) == ("only_layer", "all_but_layer")
+    assert only.levels == but.levels == LAYERS
+
+
+def test_all_is_every_study_that_has_levels():
+    names = [sweep.name for sweep in parse("all")]
+    assert names == [
+        "read_noise", "fault", "seconds", "adc_bits", "array", "only_layer",
+        "all_but_layer",
+    ]  # fmt: skip
+
+
+def test_levels_may_be_given_in_words():
+    (sweep,) = parse("adc_bits=3,5,none")
+    assert sweep == sweeps.Sweep("adc_bits", "adc_bits", (3, 5, None))
+    (sweep,) = parse("t0=20,1e2")
+    assert sweep.levels == (20, 100.0)
+    assert parse("read=vector,batch")[0].levels == ("vector", "batch")
+    assert parse("compensate=True,False")[0].levels == (True, False)
+    assert parse("only_layer=b/kernel")[0].levels == ("b/kernel",)
+
+
+def test_time_is_swept_with_and_without_compensation():
+    compensated = dataclasses.replace(SPEC, compensate=True)
+    assert [s.name for s in parse("time")] == ["seconds"]
+    found = parse("time", compensated)
+    assert [s.name for s in found] == ["seconds", "seconds_uncompensated"]
+    for sweep, on in zip(found, (True, False), strict=True):
+        spec = sweeps.apply(sweep, 3600.0, compensated)
+        assert spec.compensate is on and spec.seconds == 3600
+
+
+def applied(word):
+    (sweep,) = parse(word)
+    return sweeps.apply(sweep, sweep.levels[0], SPEC)
+
+
+@pytest.mark.parametrize(
+    ("word", "of_spec", "of_device"),
+    [
+        ("seconds=3600", {"seconds": 3600.0}, {}),
+        ("read_noise=0.5", {}, {"read_noise": 0.5}),
+        ("drift=0", {}, {"drift": 0.0}),
+        ("adc_bits=4", {"adc_bits": 4}, {}),
+        ("array=64", {"rows": 64, "columns": 64}, {}),
+        ("columns=128", {"columns": 128}, {}),
+        ("stretched=False", {}, {"stretched": False}),
+    ],
+)
+def test_a_level_changes_its_fields_alone(word, of_spec, of_device):
+    device = dataclasses.replace(SPEC.device, **of_device)
+    expected = dataclasses.replace(SPEC, device=device, **of_spec)
+    found, expected = applied(word), sweeps.to_float32(expected)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    assert jax.tree.leaves(found) == jax.tree.leaves(expected)
+
+
+def test_half_of_the_stuck_cells_are_on():
+    spec = applied("fault=0.02")
+    assert isinstance(spec.device, devices.Faulty)
+    np.testing.assert_allclose(
+        (spec.device.stuck_on, spec.device.stuck_off), 0.01
+    )
+    inner = sweeps.to_float32(SPEC).device
+    assert jax.tree.leaves(spec.device.device) == jax.tree.leaves(inner)
+    # One that has them already is not wrapped again, and its parts are found.
+    again = sweeps.with_fields(spec, {"stuck_on": 0.3, "drift": 2.0})
+    assert again.device.device.drift == 2.0 and again.device.stuck_on == 0.3
+
+
+def test_numbers_share_a_program_and_sizes_do_not():
+    def structures(word):
+        return {
+            jax.tree.structure(sweeps.apply(sweep, level, SPEC))
+            for sweep in parse(word)
+            for level in sweep.levels
+        }
+
+    for word in ("noise", "time", "faults", "t0=10,20,30"):
+        assert len(structures(word)) == 1
+    for word in ("adc", "array"):
+        assert len(structures(word)) == 2
+
+
+def test_layers_are_those_that_deploy_programs():
+    assert sorted(sweeps.layers(PARAMS, SPEC)) == sorted(LAYERS)
+    shapes = jax.eval_shape(lambda: PARAMS)
+    assert sweeps.layers(shapes, SPEC) == sweeps.layers(PARAMS, SPEC)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_one_layer_is_on_hardware_or_all_others(layer):
+    # "a/kernel" must not name "a/kernel_2" too.
+    for sweep, alone in zip(parse("layers"), (True, False), strict=True):
+        chip = hardware.deploy(
+            jax.random.key(0), PARAMS, sweeps.apply(sweep, layer, SPEC)
+        )
+        for path in LAYERS:
+            first, second = path.split("/")
+            found = hardware.is_weight(chip[first][second])
+            assert found == ((path == layer) == alone), path
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("tine", "'tine'. Did you mean 'time'.*adc, all, array"),
+        ("noise time adk", "'adk'. Did you mean 'adc'"),
+        ("adc_bit=4", "field to sweep 'adc_bit'. Did you mean 'adc_bits'"),
+        ("device=sonos", "field to sweep 'device'.*all_but_layer.*write_error"),
+        ("adc_bits=4,99", "adc_bits at 99: adc_bits is 99.*2, 24"),
+        ("read_noise=0.1,-0.1", r"read_noise at -0.1: read_noise is -0.1"),
+        ("fault=1.5", r"fault at 1.5: .*stuck_on \+ stuck_off is 1.5"),
+        ("fault=none", "fault at None"),
+        ("read=frame", "read at 'frame'.*unknown read 'frame'"),
+        ("t0=soon", "t0 at 'soon'"),
+        ("array=1", "array at 1: columns is 1"),
+        ("only_layer=c/kernel", "layer 'c/kernel'.*a/kernel, "),
+        ("adc_bits=", "'adc_bits=' is no sweep; write field=level,level"),
+        ("adc_bits=4,,6", "is no sweep"),
+        ("=4", "is no sweep"),
+        ("noise read_noise=0.5", "'read_noise' 2 times; name it once"),
+    ],
+)
+def test_bad_words_are_named(words, says):
+    with pytest.raises(checks.UsageError, match=says) as error:
+        parse(words)
+    assert "\n" not in str(error.value)
+
+
+def test_levels_are_stored_as_numbers_where_they_are():
+    np.testing.assert_array_equal(
+        sweeps.as_array((4, None, 0.5)), [4, np.nan, 0.5]
+    )
+    assert sweeps.as_array(("a", "b")).tolist() == ["a", "b"]
+    assert sweeps.as_array((4, "b", None)).tolist() == ["4", "b", "None"]
