@@ -4,10 +4,43 @@ With one process, which is the usual case, nothing here communicates.
 """
 
 import math
+import re
 from typing import Any
 
 import jax
 import numpy as np
+
+from jaxedge.core import checks
+
+
+def connect(how: str) -> None:
+    """Joins the processes that share a computation; call it before JAX begins.
+
+    Args:
+        how: "auto" where JAX knows its surroundings (SLURM, Open MPI,
+            Kubernetes, TPU), else "host:port,process,processes": where the
+            first process listens, which one this is, and how many there are.
+
+    Raises:
+        UsageError: for any other text, or where "auto" finds no cluster.
+    """
+    if how == "auto":
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise checks.UsageError(
+                f"--distributed=auto finds no cluster here ({error}); write"
+                " --distributed=host:port,process,processes."
+            ) from None
+        return
+    match = re.fullmatch(r"(\S+:\d+),(\d+),(\d+)", how)
+    if match is None or int(match[2]) >= int(match[3]):
+        raise checks.UsageError(
+            f"--distributed is {how!r}, but must be 'auto' or"
+            " host:port,process,processes with process from 0, such as"
+            " localhost:1234,0,2."
+        )
+    jax.distributed.initialize(match[1], int(match[3]), int(match[2]))
 
 
 def leads() -> bool:

@@ -19,7 +19,7 @@ from jaxedge.core.keys import stream
 from jaxedge.hardware import crossbar, energy
 from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
-from jaxedge.run import loop, metrics, report, study, sweeps, workdir
+from jaxedge.run import hosts, loop, metrics, report, study, sweeps, workdir
 from jaxedge.run.checkpoint import Checkpoints
 
 _PACKAGES = ("jaxedge", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -180,6 +180,8 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             folder / "studies",
             stop,
         )
+    if not hosts.leads():  # One process writes what follows.
+        return folder / "report.html"
     if not result.computed and before["study"] == result.name:
         done.add("chips")
     found = _found(job, result)
@@ -244,9 +246,12 @@ def _keep(folder: Path, found: Mapping[str, Any]) -> None:
 
 def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
     """Trains, or restores what was trained; returns the best state."""
-    checkpoints = Checkpoints(folder / "checkpoints", loop.SELECT, clean=True)
+    clean = hosts.leads()
+    checkpoints = Checkpoints(folder / "checkpoints", loop.SELECT, clean=clean)
 
     def writers(step: int) -> metrics.Writer:
+        if not hosts.leads():
+            return metrics.Several([])
         return metrics.Several(
             [
                 metrics.Jsonl(folder / "metrics.jsonl", step),

@@ -8,6 +8,9 @@
 studies a trained network again on the config's hardware, and sweeps what
 --config.study names (noise, faults, time, adc, array, wires, layers, all, or
 field=level,level); `report` draws the page anew.
+
+`chips --distributed=host:port,process,processes` (or =auto on a cluster) shares
+a study among processes that see the same workdir.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,9 +51,16 @@ def _command(command: str, arguments: list[str]) -> int:
     options = parse(arguments, needs_config=command != "report")
     folder = Path(options.workdir)
     # Only now: the heavy rooms load after the command line is known good.
-    from jaxedge.run import job, loop, report, spread_over_cores
+    from jaxedge.run import hosts, job, loop, report, spread_over_cores
 
     spread_over_cores()
+    if options.distributed:
+        if command != "chips":
+            raise checks.UsageError(
+                f"--distributed is for `jaxedge chips`, not for {command!r}:"
+                " train on one process, then study on many."
+            )
+        hosts.connect(options.distributed)
     if command == "report":
         print(f"report: {report.write(folder)}")
         return 0
@@ -129,6 +139,7 @@ def _flags() -> flags.FlagValues:
     )
     flags.DEFINE_string("workdir", None, "Folder.", flag_values=values)
     flags.DEFINE_string("data_root", None, "Data.", flag_values=values)
+    flags.DEFINE_string("distributed", None, "Hosts.", flag_values=values)
     return values
 
 

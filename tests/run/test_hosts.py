@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -77,31 +78,46 @@ print(json.dumps({
 """
 
 
-def start(rank, count, port, folder):
+def start(*arguments):
     env = dict(os.environ, JAX_PLATFORMS="cpu")
     env.pop("JAX_NUM_CPU_DEVICES", None)
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, f"{rank}", f"{count}", port, folder],
+        [sys.executable, *map(str, arguments)],
         env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-@pytest.mark.slow
-def test_two_processes_find_what_one_finds(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = str(probe.getsockname()[1])
-    one, two = tmp_path / "one", tmp_path / "two"
-    processes = [
-        start(0, 1, port, one), start(0, 2, port, two), start(1, 2, port, two)
-    ]  # fmt: skip
+def finish(processes):
+    """What each process printed; all of them have to end well."""
     try:
         said = [process.communicate(timeout=120) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0, 0], said
-    alone, first, second = (json.loads(out.splitlines()[-1]) for out, _ in said)
+    codes = [process.returncode for process in processes]
+    assert codes == [0] * len(processes), said
+    return [out for out, _ in said]
+
+
+@pytest.fixture
+def port():
+    """A port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(tmp_path, port):
+    one, two = tmp_path / "one", tmp_path / "two"
+    printed = finish(
+        [
+            start("-c", PROGRAM, 0, 1, port, one),
+            start("-c", PROGRAM, 0, 2, port, two),
+            start("-c", PROGRAM, 1, 2, port, two),
+        ]
+    )
+    alone, first, second = (json.loads(out.splitlines()[-1]) for out in printed)
     assert alone["devices"] == first["devices"] == 4
     # Both stop where the first was asked to, after two chunks; the first level
     # of noise is the base.
@@ -115,3 +131,19 @@ def test_two_processes_find_what_one_finds(tmp_path):
         assert path.read_bytes() == (two / "chips" / path.name).read_bytes()
     (archive,) = two.glob("*.npz")
     assert results.Archive(archive)["accuracy"].tolist() == alone["accuracy"]
+
+
+@pytest.mark.slow
+def test_a_command_is_shared_by_processes(workdir, small, port):
+    """What one process found in `trained`, two of them find anew."""
+    before = results.Archive(workdir / "study.npz")["accuracy"]
+    shutil.rmtree(workdir / "studies")
+    arguments = ["chips", *small, f"--workdir={workdir}", "--config.study="]
+    processes = [
+        start("-m", "jaxedge", *arguments, f"--distributed={at}")
+        for at in (f"localhost:{port},0,2", f"localhost:{port},1,2")
+    ]
+    finish(processes)
+    after = results.Archive(workdir / "study.npz")
+    assert set(after) == {"accuracy", "rate/chips"}
+    np.testing.assert_array_equal(after["accuracy"], before)

@@ -150,6 +150,12 @@ MISTAKES = {
         ["run", f"--config={CONFIG}:fashion_mnist", NEW, "--data_root=."],
         "fashion_mnist",
     ),
+    "distributed run": (run("--distributed=auto"), "jaxedge chips"),
+    "distributed": (
+        ["chips", QUICK, NEW, "--distributed=localhost:1,2,2"],
+        "'localhost:1,2,2'",
+        "host:port,process,processes",
+    ),
     # Commands without a run.
     "report without workdir": (["report"], "no --workdir"),
     "report with a field": (
