@@ -1,10 +1,10 @@
 """What a study sweeps: named sets of hardware fields and their levels.
 
 A study is written as words: names of `STUDIES`, or `field=level,level,...` for
-any field of the crossbar or of its device, such as
+any field of the crossbar or of its device (or a study of one sweep), such as
 
     noise adc
-    time g_max=1e-5,2e-5 read=vector,batch
+    time=0,1e6 g_max=1e-5,2e-5 read=vector,batch
 
 Numbers are swept in one compiled program; what is static (sizes, bits, flags,
 layers) compiles a program a level.
@@ -89,6 +89,8 @@ def parse(
     for word in words.split():
         field, given, text = word.partition("=")
         if given:
+            if field in STUDIES and len(STUDIES[field]) == 1:
+                (field,) = STUDIES[field]
             sweeps.append(Sweep(field, field, _levels(word, text)))
             continue
         if word not in (*STUDIES, "all"):
@@ -116,46 +118,40 @@ def parse(
 
 
 def apply(sweep: Sweep, level: Any, spec: crossbar.Spec) -> Hardware:
-    """The hardware at one level, in float32.
-
-    Raises:
-        UsageError: for a field that the hardware does not have.
-    """
+    """The hardware at one level, in float32; nothing is checked."""
     spec = with_fields(spec, dict(sweep.fixed))
     if sweep.field in LAYERS:
         layer, spec = f"^{re.escape(level)}$", to_float32(spec)
         if sweep.field == "only_layer":
             return hardware.Plan.of({layer: spec})
         return hardware.Plan.of({layer: None, "": spec})
-    fields = _TOGETHER.get(sweep.field, lambda level: {sweep.field: level})
-    return to_float32(with_fields(spec, fields(level)))
+    one = {sweep.field: level}
+    changed = _TOGETHER.get(sweep.field, lambda level: one)(level)
+    return to_float32(with_fields(spec, changed))
+
+
+def fields(spec: crossbar.Spec) -> list[str]:
+    """What can be swept: fields of the crossbar and of its device, and more.
+
+    Any device has `stuck_on` and `stuck_off`, the shares of stuck cells.
+    """
+    names = {*_own(spec), *_of_device(spec.device), "stuck_on", "stuck_off"}
+    return sorted({*names, *_TOGETHER, *LAYERS})
 
 
 def with_fields(
-    spec: crossbar.Spec, fields: Mapping[str, Any]
+    spec: crossbar.Spec, changed: Mapping[str, Any]
 ) -> crossbar.Spec:
-    """A crossbar with fields of its own or of its device replaced.
-
-    Any device takes `stuck_on` and `stuck_off`, the shares of stuck cells.
-
-    Raises:
-        UsageError: for a field that neither has; nothing else is checked.
-    """
+    """A crossbar with fields of its own or of its device replaced."""
     own = _own(spec)
-    of_device = [*_of_device(spec.device), "stuck_on", "stuck_off"]
-    for name in fields:
-        if name not in own and name not in of_device:
-            known = {*own, *of_device, *_TOGETHER, *LAYERS}
-            raise checks.unknown("field to sweep", name, known, len(known))
     device = spec.device
-    inner = {k: v for k, v in fields.items() if k not in own}
-    if inner.keys() & {"stuck_on", "stuck_off"} and not hasattr(
-        device, "stuck_on"
-    ):
+    inner = {k: v for k, v in changed.items() if k not in own}
+    stuck = inner.keys() & {"stuck_on", "stuck_off"}
+    if stuck and not hasattr(device, "stuck_on"):
         device = devices.Faulty(device)
     if inner:
         device = device.replace(**inner)
-    outer = {k: v for k, v in fields.items() if k in own}
+    outer = {k: v for k, v in changed.items() if k in own}
     return dataclasses.replace(spec, device=device, **outer)
 
 
@@ -232,17 +228,19 @@ def _check(
                 f"the study names the sweep {name!r} {names.count(name)} times;"
                 " name it once."
             )
+    known = fields(spec)
     for sweep in sweeps:
+        if sweep.field not in known:
+            raise checks.unknown(
+                "field to sweep", sweep.field, known, len(known)
+            )
         for level in sweep.levels:
             if sweep.field in LAYERS:
                 checks.choice("layer", level, layers())
                 continue
             try:
-                found = apply(sweep, level, spec)
-                found.check()  # type: ignore[union-attr]
+                apply(sweep, level, spec).check()  # type: ignore[union-attr]
             except (checks.UsageError, TypeError, ValueError) as error:
-                if str(error).startswith("unknown field"):
-                    raise
                 raise checks.UsageError(
                     f"the study cannot have {sweep.name} at {level!r}: {error}"
                 ) from None

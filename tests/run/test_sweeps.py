@@ -60,6 +60,7 @@ def test_levels_may_be_given_in_words():
     assert sweep == sweeps.Sweep("adc_bits", "adc_bits", (3, 5, None))
     (sweep,) = parse("t0=20,1e2")
     assert sweep.levels == (20, 100.0)
+    assert parse("time=5,50")[0] == sweeps.Sweep("seconds", "seconds", (5, 50))
     assert parse("read=vector,batch")[0].levels == ("vector", "batch")
     assert parse("compensate=True,False")[0].levels == (True, False)
     assert parse("only_layer=b/kernel")[0].levels == ("b/kernel",)
@@ -127,6 +128,21 @@ def test_numbers_share_a_program_and_sizes_do_not():
         assert len(structures(word)) == 2
 
 
+def test_every_field_of_hardware_can_be_swept():
+    faulty = dataclasses.replace(SPEC, device=devices.Faulty(SPEC.device))
+    for spec in (SPEC, faulty):
+        found = set(sweeps.fields(spec))
+        assert {"rows", "seconds", "drift", "stuck_on", "fault"} <= found
+        assert "device" not in found
+        own = {f.name for f in dataclasses.fields(SPEC)} - {"device"}
+        assert own | {f.name for f in dataclasses.fields(SPEC.device)} <= found
+
+
+def test_a_network_of_one_layer_has_none_to_spare():
+    (sweep,) = sweeps.parse("layers", LEVELS, SPEC, lambda: ("a/kernel",))
+    assert sweep.name == "only_layer"
+
+
 def test_layers_are_those_that_deploy_programs():
     assert sorted(sweeps.layers(PARAMS, SPEC)) == sorted(LAYERS)
     shapes = jax.eval_shape(lambda: PARAMS)
@@ -164,6 +180,7 @@ def test_one_layer_is_on_hardware_or_all_others(layer):
         ("adc_bits=", "'adc_bits=' is no sweep; write field=level,level"),
         ("adc_bits=4,,6", "is no sweep"),
         ("=4", "is no sweep"),
+        ("layers=a/kernel", "field to sweep 'layers'"),
         ("noise read_noise=0.5", "'read_noise' 2 times; name it once"),
     ],
 )
