@@ -10,7 +10,9 @@ from jaxedge.hardware import crossbar as crossbar
 from jaxedge.hardware import devices as devices
 from jaxedge.hardware import energy as energy
 from jaxedge.hardware import ir_drop as ir_drop
+from jaxedge.hardware import pulse_trains as pulse_trains
 from jaxedge.hardware import wires as wires
+from jaxedge.hardware import write_verify as write_verify
 from jaxedge.hardware.convolution import conv as conv
 from jaxedge.hardware.convolution import patches as patches
 from jaxedge.hardware.crossbar import Crossbar as Crossbar
@@ -42,6 +44,8 @@ __all__ = [
     "is_weight",
     "patches",
     "program",
+    "pulse_trains",
     "wires",
     "wrap",
+    "write_verify",
 ]

@@ -27,6 +27,7 @@ from jaxedge.hardware.devices.multilevel import Sonos as Sonos
 from jaxedge.hardware.devices.multilevel import WanRram as WanRram
 from jaxedge.hardware.devices.nonlinear import Polynomial as Polynomial
 from jaxedge.hardware.devices.nonlinear import Sinh as Sinh
+from jaxedge.hardware.devices.pulsed import Pulsed as Pulsed
 from jaxedge.hardware.devices.spread import Spread as Spread
 from jaxedge.hardware.devices.stack import fitted
 from jaxedge.hardware.devices.stack import with_fields as with_fields
