@@ -1,8 +1,9 @@
 """Repeats a comparison over seeds; called by `scripts/reproduce`.
 
-An entry of `CONFIGS` trains the mask of a random network and the weights of the
-same network, and puts the masked one on a thousand chips; one of
-`reproduce_resnet.CONFIGS` puts a published network on a hundred.
+Edge pruning trains the mask of a random network and the weights of the same
+network, and puts the masked one on a thousand chips. Training in memory trains
+the same network in digital weights and in cells. An entry of
+`reproduce_resnet.CONFIGS` puts a published network on a hundred chips.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +28,16 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {
     "edge_pruning_digits": "configs/edge_pruning.py:digits",
     "edge_pruning_fashion_mnist": "configs/edge_pruning.py:fashion_mnist",
+    "in_memory_digits": "configs/in_memory.py:digits",
 }
-RULES = ("mask", "weights")
+_PRUNING = ("mask", "weights")
+# What is trained, by the config's `learn.rule`; the first is the baseline of
+# an entry without a mask.
+RULES = {
+    "edge_pruning_digits": _PRUNING,
+    "edge_pruning_fashion_mnist": _PRUNING,
+    "in_memory_digits": ("float", "sgd", "tiki_taka", "tiki_taka_v2"),
+}
 
 
 def console(arguments: Sequence[str]) -> int:
@@ -64,12 +73,12 @@ def reproduce(
     """All seeds and rules; writes docs/results/NAME.{json,md}."""
     rows, started = [], commit()
     for seed in range(seeds):
-        for rule in RULES:
+        for rule in RULES[name]:
             print(f"{name}: seed {seed}, {rule}", flush=True)
             rows.append(
                 {"seed": seed, "rule": rule} | one(name, seed, rule, rest, stop)
             )
-    found = {"summary": summary(rows), "runs": rows}
+    found = {"summary": summary(name, rows), "runs": rows}
     write(name, [f"--seeds={seeds}", *rest], started, found, page)
 
 
@@ -110,7 +119,7 @@ def write(
 def one(
     name: str, seed: int, rule: str, rest: Sequence[str], stop: loop.Stop
 ) -> dict[str, Any]:
-    """One run in runs/reproduce; the baseline is trained and tested only."""
+    """One run in runs/reproduce; only a mask is put on chips."""
     folder = ROOT / "runs" / "reproduce" / name / f"{rule}-{seed}"
     flags = [f"--config={CONFIGS[name]}", f"--workdir={folder}", *rest]
     own = [f"--config.seed={seed}", f"--config.learn.rule={rule}"]
@@ -144,8 +153,10 @@ def one(
     }
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds, in accuracy."""
+    if RULES[name] != _PRUNING:
+        return by_rule(RULES[name], rows)
     mask = [r for r in rows if r["rule"] == "mask"]
     ideal = np.array([r["test_accuracy"] for r in mask])
     trained = np.array(
@@ -160,6 +171,22 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "chips_below_ideal": spread(ideal - chips),
         "yield": spread(np.array([r["chips"]["yield"] for r in mask])),
     }
+
+
+def by_rule(
+    rules: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Every rule, and how far it stays below the first."""
+    found = {
+        rule: np.array([r["test_accuracy"] for r in rows if r["rule"] == rule])
+        for rule in rules
+    }
+    base = rules[0]
+    below = {
+        f"{rule}_below_{base}": spread(found[base] - found[rule])
+        for rule in rules[1:]
+    }
+    return {rule: spread(values) for rule, values in found.items()} | below
 
 
 def spread(values: np.ndarray) -> dict[str, float]:

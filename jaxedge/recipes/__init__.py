@@ -4,12 +4,14 @@ from types import ModuleType
 
 from jaxedge.core import checks
 from jaxedge.recipes import edge_pruning as edge_pruning
+from jaxedge.recipes import in_memory as in_memory
 from jaxedge.recipes import pretrained as pretrained
 from jaxedge.recipes.recipe import Recipe as Recipe
 
 RECIPES: dict[str, ModuleType] = {
     "edge_pruning": edge_pruning,
     "pretrained": pretrained,
+    "in_memory": in_memory,
 }
 
 
@@ -20,4 +22,11 @@ def get(name: str) -> ModuleType:
     return RECIPES[name]
 
 
-__all__ = ["RECIPES", "Recipe", "edge_pruning", "get", "pretrained"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "edge_pruning",
+    "get",
+    "in_memory",
+    "pretrained",
+]

@@ -142,7 +142,7 @@ def make(
                 key=read,
                 mutable=["batch_stats"],
             )
-            sums = _sums(logits, batch)
+            sums = cross_entropy(logits, batch)
             return sums["loss"] / sums["count"], (sums, changed)
 
         grads, (sums, changed) = jax.grad(loss, has_aux=True)(state.learned)
@@ -170,7 +170,7 @@ def make(
     def evaluate(
         variables: Any, batch: Any, key: jax.Array | None = None
     ) -> Sums:
-        return _sums(forward(variables, batch.x, key), batch)
+        return cross_entropy(forward(variables, batch.x, key), batch)
 
     def review(state: State, metrics: Any) -> State:
         return state._replace(memory=rule.review(state.memory, metrics))
@@ -181,7 +181,8 @@ def make(
     return Recipe(init, update, finish, evaluate, review, forward, summary)
 
 
-def _sums(logits: jax.Array, batch: Any) -> Sums:
+def cross_entropy(logits: jax.Array, batch: Any) -> Sums:
+    """Loss and accuracy of a batch, summed; padded rows weigh 0."""
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.y)
     right = (logits.argmax(-1) == batch.y).astype(logits.dtype)
     return {

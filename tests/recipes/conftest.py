@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge import data, models
+from jaxedge import data, models, recipes
 from jaxedge.models import checkpoints
-from jaxedge.recipes import edge_pruning, pretrained
+from jaxedge.recipes import pretrained
 
 BASE = {
     "data": {"name": "digits"},
@@ -47,20 +47,46 @@ BASE = {
         "read": "vector",
     },
 }
+IN_MEMORY = {
+    **{name: BASE[name] for name in ("data", "model", "train", "hardware")},
+    "cell": {"name": "rram_array_gong2022", "overrides": {}},
+    "learn": {
+        "rule": "tiki_taka_v2",
+        "rate": 0.1,
+        "fill": 0.6,
+        "slots": 15,
+        "exact": False,
+        "fast_rate": 1.0,
+        "transfer_rate": 10.0,
+        "every": 1,
+        "reads": 3,
+        "gamma": 0.0,
+        "read_noise": 0.01,
+        "threshold": 1.0,
+        "momentum": 0.1,
+        "chopper": 0.1,
+    },
+}
+BASES = {"edge_pruning": BASE, "in_memory": IN_MEMORY}
 
 
 def _config(changes=()):
-    """The base with fields replaced, such as {"learn.keep": 0.3}."""
-    config = copy.deepcopy(BASE)
-    for path, value in dict(changes).items():
+    """The base with fields replaced, such as {"learn.keep": 0.3}.
+
+    An entry "recipe" chooses the base; edge pruning without one.
+    """
+    changes = dict(changes)
+    config = copy.deepcopy(BASES[changes.pop("recipe", "edge_pruning")])
+    for path, value in changes.items():
         section, field = path.split(".")
         config[section][field] = value
     return config
 
 
 def _recipe(changes=(), steps_per_epoch=2):
-    given = edge_pruning.parse(_config(changes))
-    return edge_pruning.build(given, np.ones((1, 4, 1, 1)), 3, steps_per_epoch)
+    module = recipes.get(dict(changes).get("recipe", "edge_pruning"))
+    given = module.parse(_config(changes))
+    return module.build(given, np.ones((1, 4, 1, 1)), 3, steps_per_epoch)
 
 
 def _batch(seed, n=20, inputs=4, classes=3):

@@ -17,6 +17,9 @@ CASES = {
         "train.hardware": "fresh_chips",
         "hardware.device": "rram_40nm_set_reset",
     },
+    "float baseline": {"recipe": "in_memory", "learn.rule": "float"},
+    "analogue SGD": {"recipe": "in_memory", "learn.rule": "sgd"},
+    "Tiki-Taka v2": {"recipe": "in_memory"},
 }
 TUNED = {
     "pretrained on fresh chips": {
