@@ -17,12 +17,13 @@ import jax.numpy as jnp
 from jaxedge import hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
-from jaxedge.core.trees import map_named, pytree
+from jaxedge.core.trees import map_named
 from jaxedge.hardware import pulse_trains
 from jaxedge.hardware.devices import pulsed, step_laws
 from jaxedge.learn import in_memory
 from jaxedge.recipes import settings, supervised
 from jaxedge.recipes.recipe import Recipe, Sums
+from jaxedge.recipes.taps import Tapped
 
 RULES = ("float", *in_memory.RULES)
 
@@ -126,54 +127,6 @@ class State(NamedTuple):
         return self.shown
 
 
-@pytree
-class Tapped(hardware.Weight):
-    """A matrix whose products tell what both of its sides met.
-
-    Attributes:
-        matrix: [I, O].
-        x_BxI: zeros; their gradient is what the rows were sent.
-        d_BxO: zeros; their gradient is the gradient of the product, what the
-            columns are sent.
-    """
-
-    matrix: jax.Array
-    x_BxI: jax.Array
-    d_BxO: jax.Array
-
-    @property
-    def shape(self) -> tuple[int, ...]:  # pyright: ignore
-        """Shape of the weight."""
-        return self.matrix.shape
-
-    def multiply(
-        self, x: jax.Array, product: Any, key: jax.Array | None
-    ) -> jax.Array:
-        del product, key  # A matrix, without noise.
-        return _tapped(x, self.matrix, self.x_BxI, self.d_BxO)
-
-
-@jax.custom_vjp
-def _tapped(
-    x: jax.Array, matrix: jax.Array, x_BxI: jax.Array, d_BxO: jax.Array
-) -> jax.Array:
-    del x_BxI, d_BxO
-    return x @ matrix
-
-
-def _tapped_forward(x: jax.Array, matrix: jax.Array, *taps: jax.Array):
-    return _tapped(x, matrix, *taps), (x, matrix)
-
-
-def _tapped_backward(kept: tuple[jax.Array, jax.Array], d: jax.Array):
-    x, matrix = kept
-    # The rule writes the matrix; its gradient, an outer product, is not asked.
-    return d @ matrix.T, jnp.zeros_like(matrix), x, d
-
-
-_tapped.defvjp(_tapped_forward, _tapped_backward)
-
-
 def make(
     model: nn.Module,
     example: jax.Array,
@@ -183,7 +136,8 @@ def make(
     """A recipe that minimises cross-entropy by pulses.
 
     Args:
-        model: classifier called as (x, train=, key=), of dense layers alone.
+        model: classifier called as (x, train=, key=), whose parameters are
+            matrices.
         example: [1, ...] inputs, for shapes.
         rule: how each kernel learns.
         rate: step -> learning rate.
@@ -191,10 +145,14 @@ def make(
     Returns:
         A recipe whose batches have `x`, `y` and `weight`, and whose sums are
         loss and accuracy.
+
+    Raises:
+        UsageError: from `init`, for a parameter that is no matrix.
     """
 
     def init(key: jax.Array) -> State:
         variables = model.init(stream(key, "params"), example)
+        map_named(_check_matrix, variables["params"])
         kernels = map_named(
             lambda path, w: rule.init(stream(key, f"chip/{path}"), w),
             variables["params"],
@@ -407,6 +365,14 @@ def build(
     )
 
 
+def _check_matrix(path: str, w: jax.Array) -> None:
+    if w.ndim != 2:
+        raise checks.UsageError(
+            f"{path} has shape {w.shape}, but training in memory takes"
+            " matrices [I, O] alone; use models.Mlp."
+        )
+
+
 def _is_cells(node: Any) -> bool:
     return isinstance(node, pulsed.Cells)
 
@@ -416,7 +382,6 @@ __all__ = [
     "Learn",
     "Settings",
     "State",
-    "Tapped",
     "build",
     "make",
     "make_array",

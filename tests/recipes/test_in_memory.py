@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge import core
+from jaxedge import core, models
 from jaxedge.recipes import in_memory
 
 IDEAL = {
@@ -146,6 +146,16 @@ def test_configs_that_cannot_be(config, changes, words):
         in_memory.parse(config({"recipe": "in_memory", **changes}))
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_network_of_more_than_matrices_is_refused(config):
+    given = in_memory.parse(config({"recipe": "in_memory"}))
+    rule = in_memory.make_rule(given.cell, given.learn)
+    image = jnp.ones((1, 28, 28, 1))
+    model = models.Cnn(3, (2, 2), 4)
+    made = in_memory.make(model, image, rule, lambda step: 0.1)
+    with pytest.raises(core.UsageError, match="Conv_0/kernel has shape"):
+        jax.eval_shape(made.init, jax.random.key(0))
 
 
 def test_a_schedule_ends_at_nothing(recipe, batch):

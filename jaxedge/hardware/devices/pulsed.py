@@ -208,7 +208,7 @@ class Pulsed:
 
         def one(carry: tuple[jax.Array, jax.Array]):
             i, w = carry
-            noise = self._noise(jax.random.fold_in(key, i), w.shape)
+            noise = self._noise(stream(key, "cycle", i), w.shape)
             up, down = self._steps(cells, w, noise)
             moved = jnp.where(counts > 0, w + up, w - down)
             moved = jnp.clip(moved, cells.low, cells.high)
