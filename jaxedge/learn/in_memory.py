@@ -14,7 +14,8 @@ over to a slow array C, one input at a time:
         averages out     (the chopper of Rasch et al., Nat. Commun. 15 (2024))
 
 in the form of IBM/aihwkit 1.2 (TransferCompound, BufferedTransferCompound,
-ChoppedTransferCompound). Knows no device: an `Array` says what cells can do.
+ChoppedTransferCompound, with a buffer that keeps what it did not pass on).
+Knows no device: an `Array` says what cells can do.
 
 Letters: B vectors, I inputs, O outputs, R inputs a transfer.
 """

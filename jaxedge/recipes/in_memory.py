@@ -20,6 +20,7 @@ from jaxedge.core.keys import stream
 from jaxedge.core.trees import map_named
 from jaxedge.hardware import pulse_trains
 from jaxedge.hardware.devices import pulsed, step_laws
+from jaxedge.hardware.wear import Wear
 from jaxedge.learn import in_memory
 from jaxedge.recipes import settings, supervised
 from jaxedge.recipes.recipe import Recipe, Sums
@@ -34,10 +35,14 @@ class Cell(NamedTuple):
     Attributes:
         name: a preset of `hardware.devices.step_laws`.
         overrides: fields of the device; None keeps the preset's value.
+        endurance: pulses that half of the cells survive; None is no wear.
+        endurance_spread: spread of its logarithm from cell to cell.
     """
 
     name: str
     overrides: Mapping[str, Any]
+    endurance: float | None
+    endurance_spread: float
 
     def check(self) -> None:
         """Raises UsageError for an unknown cell or a field out of range."""
@@ -259,6 +264,8 @@ def make(
 def make_device(cell: Cell) -> pulsed.Pulsed:
     """The cells of a config."""
     given = {k: v for k, v in cell.overrides.items() if v is not None}
+    if cell.endurance is not None:
+        given["wear"] = Wear(cell.endurance, cell.endurance_spread)
     return step_laws.get(cell.name, **given)
 
 

@@ -49,7 +49,12 @@ BASE = {
 }
 IN_MEMORY = {
     **{name: BASE[name] for name in ("data", "model", "train", "hardware")},
-    "cell": {"name": "rram_array_gong2022", "overrides": {}},
+    "cell": {
+        "name": "rram_array_gong2022",
+        "overrides": {},
+        "endurance": None,
+        "endurance_spread": 0.0,
+    },
     "learn": {
         "rule": "tiki_taka_v2",
         "rate": 0.1,

@@ -83,7 +83,7 @@ def test_the_weights_are_the_cells(recipe, batch):
     made = recipe({"recipe": "in_memory", "learn.rule": "sgd"})
     *_, last = steps(made, batch, 3)
     device = in_memory.make_device(
-        in_memory.Cell("rram_array_gong2022", {"dw_min": None})
+        in_memory.Cell("rram_array_gong2022", {"dw_min": None}, None, 0.0)
     )
     for name, kernel in last.kernels.items():
         scaled = kernel["kernel"]
@@ -104,6 +104,19 @@ def test_the_weights_are_the_cells(recipe, batch):
     np.testing.assert_allclose(found["pulses_up"] + found["pulses_down"], total)
     assert found["pulses_of_the_busiest_cell"] == max(c.max() for c in counts)
     assert found["worn_out"] == 0
+
+
+def test_cells_wear_out_where_the_config_says_so(recipe, batch):
+    worn = {"cell.endurance": 3.0, "learn.rate": 5.0}
+    made = recipe({"recipe": "in_memory", "learn.rule": "sgd", **worn})
+    *_, before, last = steps(made, batch, 4)
+    share = made.summary(last)["worn_out"]
+    assert 0 < made.summary(before)["worn_out"] <= share <= 1
+    for old, new in zip(
+        before.kernels.values(), last.kernels.values(), strict=True
+    ):
+        a, b = (k["kernel"].state.cells for k in (old, new))
+        np.testing.assert_array_equal(a.w[a.stuck], b.w[a.stuck])
 
 
 def test_every_layer_is_another_chip(recipe):
@@ -138,6 +151,7 @@ def test_every_layer_is_another_chip(recipe):
         ({"cell.name": "rram"}, ["config.cell", "pulsed device 'rram'"]),
         ({"cell.overrides": {"dw": 1.0}}, ["'dw'", "dw_min"]),
         ({"cell.overrides": {"dw_min": -1.0}}, ["dw_min is -1.0"]),
+        ({"cell.endurance": 0.0}, ["median is 0.0"]),
     ],
     ids=str,
 )
