@@ -2,6 +2,7 @@
 
 from jaxedge.core.checks import UsageError as UsageError
 from jaxedge.core.keys import chip_keys as chip_keys
+from jaxedge.core.keys import mirror as mirror
 from jaxedge.core.keys import stream as stream
 
-__all__ = ["UsageError", "chip_keys", "stream"]
+__all__ = ["UsageError", "chip_keys", "mirror", "stream"]

@@ -4,9 +4,13 @@ Keys are `jax.random.key` with threefry. Under the `rbg` generators a chip
 would depend on how many other chips are drawn beside it, so they are refused.
 """
 
+import math
+from typing import Any
 import zlib
 
 import jax
+from jax.extend import random as extended
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxedge.core.checks import UsageError, whole
@@ -37,6 +41,83 @@ def chip_keys(key: jax.Array, n: int) -> jax.Array:
     check_key(key)
     whole("the number of chips", n, 1)
     return jax.random.split(key, n)
+
+
+def mirror(key: jax.Array) -> jax.Array:
+    """The antithetic twin of a key: whatever it draws, the twin draws mirrored.
+
+    Every random bit is turned over, so that a uniform number u on [0, 1)
+    becomes 1 - u and a normal number z becomes -z, to a unit in the last place
+    of u; a rare event of the one end becomes a rare event of the other. Both
+    keys have the same law. Streams of the twin are the twins of the streams.
+    (Owen, Monte Carlo theory, methods and examples, 2013, section 8.2.)
+
+    Args:
+        key: typed threefry keys, any shape; not consumed.
+
+    Returns:
+        Typed keys of the same shape; the twin of the twin is the key.
+    """
+    return _with_generator(key, _MIRROR, twin=True)
+
+
+def lattice(key: jax.Array) -> jax.Array:
+    """A key whose n draws lie evenly, for averages with little error.
+
+    n uniform numbers of one call are the points k a / m mod 1 of the smallest
+    power m = 2^j >= n, in an order given by a random odd a, all shifted by one
+    random number: a randomly shifted lattice of rank 1, whose single numbers
+    are uniform (Owen 2013, chapter 16). Streams are shifted and ordered apart.
+    The numbers of one call depend on each other: never make a chip of them.
+
+    Args:
+        key: typed threefry keys, any shape; not consumed.
+
+    Returns:
+        Typed keys of the same shape.
+    """
+    return _with_generator(key, _LATTICE)
+
+
+def _with_generator(key: jax.Array, kind: Any, twin: bool = False) -> jax.Array:
+    """The same key data under another generator; a twin goes back."""
+    check_key(key)
+    data = jax.random.key_data(key)
+    other = jax.random.wrap_key_data(data, impl=kind)
+    if twin and other.dtype == key.dtype:
+        return jax.random.wrap_key_data(data)
+    return other
+
+
+def _mirrored_bits(key: jax.Array, width: int, shape: Any) -> jax.Array:
+    return ~_THREEFRY.random_bits(key, width, shape)
+
+
+def _lattice_bits(key: jax.Array, width: int, shape: Any) -> jax.Array:
+    order, shift = _THREEFRY.random_bits(key, width, (2,))
+    n = math.prod(shape)
+    bits = max(n - 1, 1).bit_length()
+    k = jnp.arange(n, dtype=order.dtype) * (order | 1)
+    return ((k << (width - bits)) + shift).reshape(shape)
+
+
+_THREEFRY = extended.threefry_prng_impl
+
+
+def _generator(name: str, bits: Any) -> Any:
+    return extended.define_prng_impl(
+        key_shape=_THREEFRY.key_shape,
+        seed=_THREEFRY.seed,
+        split=_THREEFRY.split,
+        random_bits=bits,
+        fold_in=_THREEFRY.fold_in,
+        name=name,
+        tag=name,
+    )
+
+
+_MIRROR = _generator("fry_mirror", _mirrored_bits)
+_LATTICE = _generator("fry_lattice", _lattice_bits)
 
 
 def check_key(key: jax.Array) -> None:

@@ -9,6 +9,7 @@ from jaxedge.hardware import converters as converters
 from jaxedge.hardware import crossbar as crossbar
 from jaxedge.hardware import devices as devices
 from jaxedge.hardware import energy as energy
+from jaxedge.hardware import ensemble as ensemble
 from jaxedge.hardware import ir_drop as ir_drop
 from jaxedge.hardware import pulse_trains as pulse_trains
 from jaxedge.hardware import wires as wires
@@ -40,6 +41,7 @@ __all__ = [
     "devices",
     "dot",
     "energy",
+    "ensemble",
     "ir_drop",
     "is_weight",
     "patches",

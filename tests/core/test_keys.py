@@ -97,3 +97,68 @@ def test_check_key_takes_keys_and_tracers(key):
         return jax.random.key_data(k)
 
     np.testing.assert_array_equal(jax.jit(checked)(key), bits(key))
+
+
+# Generators over the same streams.
+
+
+def test_the_twin_of_a_key_draws_mirrored_numbers(key):
+    twin = core.mirror(key)
+    u, v = (jax.random.uniform(k, (1000,)) for k in (key, twin))
+    # The largest number below 1 is 1 - 2^-23.
+    np.testing.assert_allclose(u + v, 1 - 2.0**-23, rtol=0, atol=1e-7)
+    z, y = (jax.random.normal(k, (1000,)) for k in (key, twin))
+    np.testing.assert_allclose(z, -y, rtol=1e-3, atol=1e-5)
+
+
+def test_streams_of_the_twin_are_twins_of_the_streams(key):
+    one = core.stream(core.mirror(key), "a", 3)
+    two = core.mirror(core.stream(key, "a", 3))
+    np.testing.assert_array_equal(bits(one), bits(two))
+    assert one.dtype == two.dtype != key.dtype
+    split = core.chip_keys(core.mirror(key), 2)
+    np.testing.assert_array_equal(bits(split), bits(core.chip_keys(key, 2)))
+
+
+def test_the_twin_of_the_twin_is_the_key(key):
+    back = core.mirror(core.mirror(key))
+    assert back.dtype == key.dtype
+    np.testing.assert_array_equal(bits(back), bits(key))
+
+
+def test_twins_are_the_same_in_a_batch(key):
+    split = core.chip_keys(key, 3)
+    draw = lambda k: jax.random.normal(core.mirror(k), (5,))  # noqa: E731
+    mapped = jax.jit(jax.vmap(draw))(split)
+    for i in range(3):
+        np.testing.assert_array_equal(mapped[i], draw(split[i]))
+
+
+@pytest.mark.parametrize("n", [1, 2, 64, 100])
+def test_numbers_of_a_lattice_lie_evenly(key, n):
+    u = np.asarray(jax.random.uniform(keys.lattice(key), (n,)), np.float64)
+    points = 2 ** max(n - 1, 1).bit_length()
+    cells = np.floor((u - u[0]) % 1 * points + 0.5) % points
+    assert len(np.unique(cells)) == n  # One point a cell of width 1 / points.
+
+
+def test_a_single_number_of_a_lattice_is_uniform(key):
+    split = keys.lattice(core.chip_keys(key, 4000))
+    u = np.asarray(jax.vmap(lambda k: jax.random.uniform(k, (8,)))(split))[:, 5]
+    # 4,000 numbers: the Kolmogorov-Smirnov distance is above .031 once in 1000.
+    distance = np.abs(np.sort(u) - (np.arange(4000) + 0.5) / 4000).max()
+    assert distance < 0.031
+
+
+def test_streams_of_a_lattice_are_ordered_apart(key):
+    x, y = (
+        jax.random.normal(core.stream(keys.lattice(key), name), (4096,))
+        for name in "ab"
+    )
+    # Independent numbers correlate by 1/64; evenly laid ones do not by more.
+    assert abs(np.corrcoef(x, y)[0, 1]) < 5 / 64
+
+
+def test_raw_keys_have_no_twin():
+    with pytest.raises(core.UsageError, match=r"jax\.random\.key"):
+        core.mirror(jax.random.PRNGKey(0))
