@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from jaxedge.core.checks import unknown
+from jaxedge.recipes import defaults
 
 VARIANTS = ("digits", "fashion_mnist", "quick")
 
@@ -65,73 +66,16 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "hardware": "ideal",
         }
     )
-    c.hardware = ConfigDict(
-        {
-            "device": "rram_40nm_set_reset",
-            "overrides": {
-                "read_noise": 0.02,
-                # Unknown for this macro; .1 % each as in MNSIM 2.0.
-                "stuck_on": 0.001,
-                "stuck_off": 0.001,
-                # Empty fields keep the preset's value.
-                "lrs_mean": placeholder(float),
-                "lrs_std": placeholder(float),
-                "hrs_mean": placeholder(float),
-                "hrs_std": placeholder(float),
-                "family": placeholder(str),
-                "formed": placeholder(float),
-                "g_min": placeholder(float),
-                "g_max": placeholder(float),
-                "write_error": placeholder(float),
-                "flicker": placeholder(float),
-                "drift": placeholder(float),
-            },
-            "seconds": 0.0,
-            "rows": 512,
-            "columns": 512,
-            "input_bits": placeholder(int),
-            "bit_serial": False,
-            "adc_bits": placeholder(int),
-            "adc_range": 1.0,
-            "compensate": False,
-            "read": "vector",
-        }
+    c.hardware = defaults.hardware(
+        "rram_40nm_set_reset",
+        # Stuck cells are unknown for this macro; .1 % each as in MNSIM 2.0.
+        overrides={"read_noise": 0.02, "stuck_on": 0.001, "stuck_off": 0.001},
     )
     # What is swept: noise, faults, time, adc, array, wires, layers, all, or
     # field=level,level for any field of the crossbar or its device.
     c.study = "noise faults"
-    c.chips = ConfigDict(
-        {
-            "n": 1000,
-            "threshold": 0.95,
-            "sweep": 100,
-            "read_noise": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
-            "faults": (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
-            "images": placeholder(int),
-            # 25 s, 1 h, 1 day, 30 days, 1 year.
-            "seconds": (25.0, 3600.0, 86400.0, 2592000.0, 31536000.0),
-            "adc_bits": (3, 4, 5, 6, 8, None),
-            "array": (32, 64, 128, 256, 512),
-            # Ohm a segment; unknown for this macro, labelled default around
-            # the 0.35 of aihwkit and the 0.5 to 2 of published arrays.
-            "r_wire": (0.0, 0.1, 0.35, 1.0, 2.0),
-            "batch": 500,
-            "chunk": 100,
-            "mode": "auto",
-            "block": placeholder(int),
-        }
-    )
-    c.energy = ConfigDict(
-        {
-            "read_volts": 0.15,
-            "read_seconds": 100e-9,
-            "adc_bits": 8,
-            "dac_joules": 0.0,
-            "op_joules": 300 / 624e12,
-            "set_joules": placeholder(float),
-            "reset_joules": placeholder(float),
-        }
-    )
+    c.chips = defaults.chips()
+    c.energy = defaults.energy()
     if variant == "quick":
         c.train.epochs = 3
         c.chips.update({"n": 20, "sweep": 5, "chunk": 20})

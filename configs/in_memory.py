@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from jaxedge.core.checks import unknown
+from jaxedge.recipes import defaults
 
 VARIANTS = ("digits", "quick")
 
@@ -89,45 +90,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
         }
     )
     # Other chips, to which the trained weights are copied.
-    c.hardware = ConfigDict(
-        {
-            "device": "rram_wan2022",
-            "overrides": {"read_noise": placeholder(float)},
-            "seconds": 0.0,
-            "rows": 512,
-            "columns": 512,
-            "input_bits": placeholder(int),
-            "bit_serial": False,
-            "adc_bits": placeholder(int),
-            "adc_range": 1.0,
-            "compensate": False,
-            "read": "vector",
-        }
-    )
-    c.chips = ConfigDict(
-        {
-            "n": 100,
-            "threshold": 0.9,
-            "sweep": 10,
-            "read_noise": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
-            "faults": (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
-            "batch": 500,
-            "chunk": 100,
-            "mode": "auto",
-            "block": placeholder(int),
-        }
-    )
-    c.energy = ConfigDict(
-        {
-            "read_volts": 0.15,
-            "read_seconds": 100e-9,
-            "adc_bits": 8,
-            "dac_joules": 0.0,
-            "op_joules": 300 / 624e12,
-            "set_joules": placeholder(float),
-            "reset_joules": placeholder(float),
-        }
-    )
+    c.hardware = defaults.hardware("rram_wan2022")
+    c.study = "noise faults"
+    c.chips = defaults.chips(n=100, threshold=0.9, sweep=10)
+    c.energy = defaults.energy()
     if variant == "quick":
         c.train.epochs = 3
         c.chips.update({"n": 20, "sweep": 5, "chunk": 20})

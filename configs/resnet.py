@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from jaxedge.core.checks import unknown
+from jaxedge.recipes import defaults
 
 VARIANTS = ("resnet20", "resnet56", "quick")
 
@@ -61,66 +62,33 @@ def get_config(variant: str = "resnet20") -> ConfigDict:
             "hardware": "ideal",
         }
     )
-    c.hardware = ConfigDict(
-        {
-            "device": "rram_wan2022",
-            "overrides": {
-                # Empty fields keep the preset's value.
-                "g_min": placeholder(float),
-                "g_max": placeholder(float),
-                "write_error": placeholder(float),
-                "flicker": placeholder(float),
-                "drift": placeholder(float),
-                "program_noise": placeholder(float),
-                "read_noise": placeholder(float),
-                "stuck_on": placeholder(float),
-                "stuck_off": placeholder(float),
-            },
-            # The device's first measurement.
-            "seconds": 1.0,
-            # A core of the paper's chip has 256 x 256 cells. Here both cells
-            # of a pair lie in a row, there in a column.
-            "rows": 256,
-            "columns": 256,
-            # Our choice, as is the ADC: the chip's neurons work otherwise.
-            "input_bits": placeholder(int),
-            "bit_serial": False,
-            "adc_bits": placeholder(int),
-            # One share for all layers. Of 3 % to 30 % at 5, 6 and 8 bits, 15
-            # and 30 % were best; below, currents are clipped.
-            "adc_range": 0.2,
-            "compensate": False,
-            "read": "vector",
-        }
+    c.hardware = defaults.hardware(
+        "rram_wan2022",
+        # The device's first measurement.
+        seconds=1.0,
+        # A core of the paper's chip has 256 x 256 cells. Here both cells of a
+        # pair lie in a row, there in a column.
+        rows=256,
+        columns=256,
+        # Our choice, as is the ADC: the chip's neurons work otherwise.
+        input_bits=8,
+        adc_bits=8,
+        # Every chip sets its full scales with one batch of training images.
+        adc_percentile=99.9,
     )
-    c.hardware.update({"input_bits": 8, "adc_bits": 8})
-    c.chips = ConfigDict(
-        {
-            "n": 100,
-            "threshold": 0.8,
-            "sweep": 5,
-            "read_noise": (0.0, 0.01, 0.02, 0.05, 0.1),
-            "faults": (0.0, 0.001, 0.002, 0.005, 0.01),
-            "images": placeholder(int),
-            # Unrolled images of more would not fit the caches of a CPU.
-            "batch": 20,
-            "chunk": 4,
-            "mode": "auto",
-            "block": placeholder(int),
-        }
+    c.study = "noise faults"
+    c.chips = defaults.chips(
+        n=100,
+        threshold=0.8,
+        sweep=5,
+        read_noise=(0.0, 0.01, 0.02, 0.05, 0.1),
+        faults=(0.0, 0.001, 0.002, 0.005, 0.01),
+        images=1000,
+        # Unrolled images of more would not fit the caches of a CPU.
+        batch=20,
+        chunk=4,
     )
-    c.chips.images = 1000
-    c.energy = ConfigDict(
-        {
-            "read_volts": 0.15,
-            "read_seconds": 100e-9,
-            "adc_bits": 8,
-            "dac_joules": 0.0,
-            "op_joules": 300 / 624e12,
-            "set_joules": placeholder(float),
-            "reset_joules": placeholder(float),
-        }
-    )
+    c.energy = defaults.energy()
     if variant == "resnet56":
         c.model.checkpoint = "resnet56_cifar10_akamaster"
     if variant == "quick":

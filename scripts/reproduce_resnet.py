@@ -2,8 +2,7 @@
 
 Its accuracy on ideal hardware over the whole test set, chips at the config's
 hardware, two of them over the whole test set, and a grid of ADC bits and
-device noise. Every cell of the grid has a file, so that a killed call loses
-little.
+device noise. A killed call goes on where it was.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,9 +76,8 @@ def whole(
     first = resolved.chips._replace(n=WHOLE, sweep=0, chunk=WHOLE)
     found = {}
     for part, images in (("images", first.images), ("all", None)):
-        path = folder / f"whole-{part}.npz"
         part_of = resolved._replace(chips=first._replace(images=images))
-        found[part] = measure(part_of, variables, path, stop).tolist()
+        found[part] = measure(part_of, variables, folder, stop).tolist()
     return found
 
 
@@ -102,9 +100,8 @@ def grid(
                     read_noise=noise * device.read_noise,
                 ),
             )
-            path = folder / f"grid-{bits}-{noise}.npz"
             cell = resolved._replace(spec=spec, chips=chips)
-            accuracy = measure(cell, variables, path, stop)
+            accuracy = measure(cell, variables, folder, stop)
             rows.append(
                 {
                     "adc_bits": bits,
@@ -118,7 +115,7 @@ def grid(
 
 
 def measure(
-    resolved: job.Job, variables: Any, path: Path, stop: loop.Stop
+    resolved: job.Job, variables: Any, folder: Path, stop: loop.Stop
 ) -> np.ndarray:
     """Accuracy of each chip of a job's study, [n], with five digits."""
     found = study.run(
@@ -127,9 +124,11 @@ def measure(
         resolved.splits["test"],
         resolved.spec,
         resolved.chips,
+        (),
         stream(resolved.key, "study"),
-        path,
+        folder / "studies",
         stop,
+        resolved.samples,
     )
     return found.arrays["accuracy"].astype(float).round(5)
 

@@ -1,7 +1,7 @@
 """Ranges of converters from what a network sends through them.
 
-A plan goes in and a plan comes out: ranges are part of a design and the same
-for all of its chips, unless each chip calls `calibrate` with its own key.
+A chip that was programmed may set its ranges itself (`fit`), or all chips share
+those that were found on one (`calibrate`).
 """
 
 from collections.abc import Callable, Mapping
@@ -102,70 +102,87 @@ def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
     return found
 
 
+def fit(chip: Any, run: Run) -> Any:
+    """A chip whose converters have the ranges that a network needs.
+
+    Each array with an `adc_percentile` gets the full scale of its ADCs, one for
+    each group of rows that is converted (device_physics D.8, calibrated); each
+    with an `input_percentile` the range of its inputs. Where an array is used
+    more than once, the widest counts. Can be compiled and mapped over chips.
+
+    Args:
+        chip: parameters with crossbars, from `deploy`.
+        run: as for `observe`: the network on calibration samples.
+
+    Returns:
+        `chip` with other designs in its crossbars; arrays that the network does
+        not use, or that have no percentiles, keep theirs.
+
+    Raises:
+        UsageError: as `observe`.
+    """
+    found = observe(run, chip, _needed)
+
+    def place(path: str, leaf: Any) -> Any:
+        notes = found.get(path)
+        if not _is_crossbar(leaf) or not notes:
+            return leaf
+        fields = {
+            name: _widest(name, [note[name] for note in notes])
+            for name in notes[0]
+        }
+        spec = dataclasses.replace(leaf.spec, **fields)
+        return dataclasses.replace(leaf, spec=spec)
+
+    return map_named(place, chip, is_leaf=_is_crossbar)
+
+
 def calibrate(
     key: jax.Array,
     params: Any,
     plan: Spec | Mapping[str, Spec | None] | Plan,
     run: Run,
-    *,
-    adc_percentile: float | None = 99.9,
-    input_percentile: float | None = None,
 ) -> Plan:
-    """A plan whose converters have the ranges that a network needs.
-
-    Each array gets the full scale of its ADCs, one for each group of rows that
-    is converted (device_physics D.8, calibrated), and on request the range of
-    its inputs. Where an array is used more than once, the widest counts.
+    """A plan with the ranges that `fit` finds on one chip.
 
     Args:
         key: the chip on which currents are looked at.
         params: as for `deploy`.
-        plan: as for `deploy`; arrays without ADC or input bits keep theirs.
+        plan: as for `deploy`; its percentiles say what is calibrated.
         run: as for `observe`: the network on calibration samples.
-        adc_percentile: share of the currents, per cent, that an ADC takes in;
-            None leaves the full scale as it is.
-        input_percentile: likewise of the inputs of a DAC.
 
     Returns:
         A plan with one pattern for each array, in the order of `params`.
 
     Raises:
-        UsageError: as `deploy` and `observe`, and for a percentile outside of
-            (0, 100].
+        UsageError: as `deploy` and `observe`.
     """
-    for name, share in (
-        ("adc_percentile", adc_percentile),
-        ("input_percentile", input_percentile),
-    ):
-        if share is not None:
-            checks.in_range(name, share, 0, 100, open_low=True)
-    chip = jax.jit(deploy)(key, params, Plan.of(plan))
-
-    def look(leaf: Crossbar, x: jax.Array) -> dict[str, Any]:
-        spec, noted = leaf.spec, {}
-        if spec.input_bits is not None and input_percentile is not None:
-            noted["input_range"] = converters.calibrate(
-                x, spec.input_bits, input_percentile
-            )
-        if spec.adc_bits is not None and adc_percentile is not None:
-            noted["adc_limit"] = _largest(leaf.currents(x), adc_percentile)
-        return noted
-
-    found = observe(run, chip, look)
+    chip = fit(jax.jit(deploy)(key, params, Plan.of(plan)), run)
     specs = {}
 
     def learn(path: str, leaf: Any) -> None:
-        if not _is_crossbar(leaf):
-            return
-        notes = found.get(path, [])
-        fields = {
-            name: _widest(name, [note[name] for note in notes])
-            for name in (notes[0] if notes else ())
-        }
-        specs[f"^{re.escape(path)}$"] = dataclasses.replace(leaf.spec, **fields)
+        if _is_crossbar(leaf):
+            specs[f"^{re.escape(path)}$"] = dataclasses.replace(
+                leaf.spec, adc_percentile=None, input_percentile=None
+            )
 
     map_named(learn, chip, is_leaf=_is_crossbar)
     return Plan.of(specs)
+
+
+def _needed(leaf: Crossbar, x: jax.Array) -> dict[str, Any]:
+    """The ranges that one call of an array asks for."""
+    spec, found = leaf.spec, {}
+    if spec.input_percentile is not None:
+        found["input_range"] = converters.calibrate(
+            x, spec.input_bits, spec.input_percentile
+        )
+        # Currents are those of inputs in this range.
+        spec = dataclasses.replace(spec, **found)
+        leaf = dataclasses.replace(leaf, spec=spec)
+    if spec.adc_percentile is not None:
+        found["adc_limit"] = _largest(leaf.currents(x), spec.adc_percentile)
+    return found
 
 
 def saturation(run: Run, chip: Any, limit: float = 0.01) -> dict[str, float]:

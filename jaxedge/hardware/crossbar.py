@@ -46,6 +46,10 @@ class Spec:
         adc_limit: full scale of the ADC, S, current per unit of the largest
             input: [], [U] or one for each slice, [S, U], for example of
             `calibration.calibrate`; None takes `full_scale`.
+        adc_percentile: share of the currents, per cent, that the ADCs of a
+            chip take in once `calibration.fit` has set their `adc_limit`;
+            None leaves it.
+        input_percentile: likewise of the inputs and `input_range`.
         adc: errors of the converters; None has none.
         wire_trims: see `ir_drop.calibrate`.
         rows: rows of one tile; partial sums of tiles are converted apart and
@@ -91,6 +95,8 @@ class Spec:
     weight_clip: ArrayLike | None = None
     input_range: converters.Range | None = None
     adc_limit: ArrayLike | None = None
+    adc_percentile: ArrayLike | None = None
+    input_percentile: ArrayLike | None = None
     adc: Adc | None = None
     wire_trims: ir_drop.Trims = ir_drop.Trims()
     rows: int = static(default=512)
@@ -136,6 +142,9 @@ class Spec:
         for name in ("r_wire", "weight_clip", "adc_limit"):
             if (value := getattr(self, name)) is not None:
                 checks.in_range(name, value, 0, open_low=name != "r_wire")
+        for name in ("adc_percentile", "input_percentile"):
+            if (value := getattr(self, name)) is not None:
+                checks.in_range(name, value, 0, 100, open_low=True)
         if self.input_range is not None:
             low, high = self.input_range
             checks.ordered("input_range.lo", low, "input_range.hi", high)
@@ -264,6 +273,8 @@ _NEEDS = {
     "slice_bits": "weight_bits",
     "adc": "adc_bits",
     "adc_limit": "adc_bits",
+    "adc_percentile": "adc_bits",
+    "input_percentile": "input_bits",
 }
 
 

@@ -1,6 +1,7 @@
 """Where configs end: sections become checked NamedTuples."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import types
 import typing
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +13,7 @@ import optax
 from jaxedge import models
 from jaxedge.core import checks
 from jaxedge.hardware import crossbar, devices
+from jaxedge.hardware.adc import Adc
 from jaxedge.quantize import integer
 
 T = TypeVar("T")
@@ -109,27 +111,38 @@ class Hardware(NamedTuple):
 
     Attributes:
         device: a preset of `hardware.devices`.
-        overrides: fields of the device; None keeps the preset's value.
-        seconds: time since programming, s.
-        rows: rows of a tile.
-        columns: columns of a tile.
-        input_bits: resolution of the inputs, None for exact ones.
-        bit_serial: whether inputs enter one bit plane at a time.
-        adc_bits: resolution of the ADC, None for an exact one.
-        adc_range: share of the full scale that the ADC covers.
-        compensate: whether a digital factor undoes each array's mean drift.
-        read: "vector" or "batch", see `crossbar.Spec`.
+        overrides: fields of the device and of the effects around it
+            (`devices.with_fields`); None keeps the preset's value.
+        adc: fields of `hardware.adc.Adc`, errors of the converters; without
+            any the converters are ideal.
+
+    The others are those of `crossbar.Spec`.
     """
 
     device: str
     overrides: Mapping[str, Any]
     seconds: float
+    event: int
+    read_volts: float
     rows: int
     columns: int
+    rows_on: int | None
+    pair: str
+    packing: str
+    scaling: str
+    weight_clip: float | None
+    weight_bits: int | None
+    slice_bits: int | None
+    r_wire: float | None
+    wires: str
     input_bits: int | None
+    input_percentile: float | None
     bit_serial: bool
     adc_bits: int | None
     adc_range: float
+    adc_percentile: float | None
+    full_scale: str
+    adc: Mapping[str, Any]
     compensate: bool
     read: str
 
@@ -164,7 +177,15 @@ def make_plan(given: Hardware) -> crossbar.Spec:
     device = devices.get(
         fields.pop("device"), **{k: v for k, v in overrides if v is not None}
     )
-    return crossbar.Spec(device, **fields)
+    known = [field.name for field in dataclasses.fields(Adc)]  # type: ignore
+    for name in given.adc:
+        if name not in known:
+            raise checks.unknown("field of hardware.adc", name, known)
+    errors = Adc(**fields.pop("adc"))
+    errors.check()
+    # Converters without any error cost nothing.
+    adc = None if errors == Adc() else errors
+    return crossbar.Spec(device, adc=adc, **fields)
 
 
 def make_sgd(

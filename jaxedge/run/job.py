@@ -62,6 +62,11 @@ class Job(NamedTuple):
     costs: energy.Costs
     key: jax.Array
 
+    @property
+    def samples(self) -> Any:
+        """Training inputs that a chip sets its converters with, [B, ...]."""
+        return self.splits["train"].x[: self.chips.batch]
+
 
 def resolve(config: Any, data_root: str | None) -> Job:
     """Checks a whole config and loads its data; creates nothing.
@@ -179,6 +184,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             stream(job.key, "study"),
             folder / "studies",
             stop,
+            job.samples,
         )
     if not hosts.leads():  # One process writes what follows.
         return folder / "report.html"

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from jaxedge import data, hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
-from jaxedge.hardware import crossbar
+from jaxedge.hardware import calibration, crossbar
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run import hosts, results, statistics, sweeps, tasks
 from jaxedge.run.checkpoint import digest
@@ -88,11 +88,16 @@ class Chips(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """A test set as frames of one size: x [F, B, ...], y and weight [F, B]."""
+    """A test set as frames of one size: x [F, B, ...], y and weight [F, B].
+
+    `samples`, [B, ...], are what a chip sets the ranges of its converters with;
+    None sets none.
+    """
 
     x: jax.Array
     y: jax.Array
     weight: jax.Array
+    samples: jax.Array | None = None
 
 
 def frames(source: data.Source, batch: int) -> Frames:
@@ -106,12 +111,21 @@ def frames(source: data.Source, batch: int) -> Frames:
 def chip_accuracy(recipe: Recipe) -> Callable[..., jax.Array]:
     """A function (key, variables, frames, hardware) -> accuracy of one chip.
 
-    The chip is programmed once from the key's stream "chip"; frame i is read
-    with its stream "read", i.
+    The chip is programmed once from the key's stream "chip", and sets the
+    ranges of its converters if there are samples to do so; frame i is read with
+    its stream "read", i.
     """
 
     def accuracy(key, variables, test: Frames, plan) -> jax.Array:
         params = hardware.deploy(stream(key, "chip"), variables["params"], plan)
+        test, samples = test._replace(samples=None), test.samples
+        if samples is not None:
+            params = calibration.fit(
+                params,
+                lambda params: recipe.forward(
+                    {**variables, "params": params}, samples
+                ),
+            )
         chip = {**variables, "params": params}
 
         def read(carry, frame):
@@ -155,6 +169,7 @@ def run(
     key: jax.Array,
     folder: Path,
     stop: Stop | None = None,
+    samples: Any = None,
 ) -> Study:
     """Measures every chip, saving as it goes; a second call goes on.
 
@@ -177,6 +192,8 @@ def run(
         folder: of the finished study (`<name>.npz`) and of the streams
             (`chips/<point>.jsonl`); made if missing.
         stop: looked at between chunks.
+        samples: inputs [B, ...] to set converters with; needed where the
+            hardware has percentiles to set them by.
 
     Raises:
         Preempted: when `stop` was asked; what is done is saved.
@@ -184,6 +201,13 @@ def run(
     part = slice(chips.images)
     read = source._replace(x=source.x[part], y=source.y[part])
     test = frames(read, chips.batch)
+    if calibrated(spec):
+        if samples is None:
+            raise checks.UsageError(
+                "the hardware has a percentile to set its converters by, but"
+                " there are no samples; give some inputs of the network."
+            )
+        test = test._replace(samples=jnp.asarray(samples))
     network = digest(
         jax.device_get((variables, test, jax.random.key_data(key)))
     )
@@ -198,6 +222,11 @@ def run(
     if hosts.leads():
         results.write(path, {**_arrays(plan, folder), _RATE: np.array(rate)})
     return Study(_shared(plan, path), rate, clock.ran, plan.name)
+
+
+def calibrated(spec: crossbar.Spec) -> bool:
+    """Whether chips of a design set the ranges of their converters."""
+    return (spec.adc_percentile or spec.input_percentile) is not None
 
 
 def summary(study: Study, threshold: float) -> dict[str, float | int]:

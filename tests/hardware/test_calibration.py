@@ -14,7 +14,7 @@ from jaxedge.hardware import calibration
 from jaxedge.hardware.crossbar import Spec
 
 KEY = jax.random.key(0)
-SPEC = Spec(hw.devices.get("ideal"), rows=9, adc_bits=8)
+SPEC = Spec(hw.devices.get("ideal"), rows=9, adc_bits=8, adc_percentile=99.9)
 
 
 @functools.cache
@@ -35,9 +35,8 @@ def run(params, x):
 
 def test_full_scales_are_percentiles_of_the_partial_sums():
     params, x = network()
-    plan = calibration.calibrate(
-        KEY, params, SPEC, lambda p: run(p, x), adc_percentile=90.0
-    )
+    spec = dataclasses.replace(SPEC, adc_percentile=90.0)
+    plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
     assert plan.patterns == ("^a/kernel$", "^b$")
     limit = np.asarray(plan.specs[0].adc_limit)
     leaf = hw.deploy(KEY, params, SPEC)["a"]["kernel"]
@@ -58,10 +57,24 @@ def test_calibrated_ranges_round_less():
         chip = hw.deploy(KEY, params, plan)
         return np.std(jax.jit(run)(chip, x) - ideal)
 
-    plan = calibration.calibrate(
-        KEY, params, spec, lambda p: run(p, x), adc_percentile=99.9
-    )
+    plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
     assert error(plan) < 0.5 * error(spec)
+
+
+def test_every_chip_may_set_its_own_ranges():
+    params, x = network()
+    device = hw.devices.get("ideal", program_noise=0.1)
+    spec = dataclasses.replace(SPEC, device=device)
+
+    @jax.jit
+    def limits(key):
+        chip = hw.deploy(key, params, spec)
+        return calibration.fit(chip, lambda p: run(p, x))["b"].spec.adc_limit
+
+    keys = core.chip_keys(KEY, 3)
+    each = jnp.stack([limits(key) for key in keys])
+    np.testing.assert_allclose(jax.vmap(limits)(keys), each, rtol=1e-5)
+    assert np.std(each, 0).min() > 0
 
 
 def test_ranges_of_slices_lie_apart():
@@ -77,10 +90,8 @@ def test_ranges_of_slices_lie_apart():
 
 def test_inputs_get_the_range_of_their_percentile():
     params, x = network()
-    spec = dataclasses.replace(SPEC, input_bits=6, adc_bits=None)
-    plan = calibration.calibrate(
-        KEY, params, spec, lambda p: run(p, x), input_percentile=95.0
-    )
+    spec = Spec(SPEC.device, input_bits=6, input_percentile=95.0)
+    plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
     low, high = plan.specs[0].input_range
     np.testing.assert_allclose(low, np.percentile(x, 2.5), rtol=1e-4)
     np.testing.assert_allclose(high, np.percentile(x, 97.5), rtol=1e-4)
@@ -133,4 +144,6 @@ def test_what_cannot_be_observed_is_said():
     with pytest.raises(core.UsageError, match="inside a scan"):
         calibration.calibrate(KEY, params, SPEC, scanned)
     with pytest.raises(core.UsageError, match="adc_percentile is 0"):
-        calibration.calibrate(KEY, params, SPEC, scanned, adc_percentile=0.0)
+        dataclasses.replace(SPEC, adc_percentile=0.0).check()
+    with pytest.raises(core.UsageError, match="adc_bits is None"):
+        dataclasses.replace(SPEC, adc_bits=None).check()

@@ -7,7 +7,7 @@ import pytest
 
 from jaxedge import data, models, recipes
 from jaxedge.models import checkpoints
-from jaxedge.recipes import pretrained
+from jaxedge.recipes import defaults, pretrained
 
 BASE = {
     "data": {"name": "digits"},
@@ -33,19 +33,7 @@ BASE = {
         "select_on": "valid",
         "hardware": "ideal",
     },
-    "hardware": {
-        "device": "ideal",
-        "overrides": {},
-        "seconds": 0.0,
-        "rows": 512,
-        "columns": 512,
-        "input_bits": None,
-        "bit_serial": False,
-        "adc_bits": None,
-        "adc_range": 1.0,
-        "compensate": False,
-        "read": "vector",
-    },
+    "hardware": defaults.hardware("ideal").to_dict(),
 }
 IN_MEMORY = {
     **{name: BASE[name] for name in ("data", "model", "train", "hardware")},
