@@ -22,8 +22,9 @@ import numpy as np
 
 from jaxedge import hardware
 from jaxedge.core import checks
-from jaxedge.core.trees import path_name
+from jaxedge.core.trees import map_named, path_name
 from jaxedge.hardware import crossbar, devices
+from jaxedge.hardware.devices import stack, wrapper
 
 Levels = tuple[Any, ...]
 Hardware = crossbar.Spec | hardware.Plan
@@ -40,6 +41,8 @@ STUDIES = {
 }
 # Sweeps of the layers that are on hardware, while the others are ideal.
 LAYERS = STUDIES["layers"]
+# Fields of a crossbar that are no number, flag or name.
+_PARTS = ("device", "input_range", "adc", "wire_trims")
 # Sweeps that move several fields at once.
 _TOGETHER: dict[str, Callable[[Any], dict[str, Any]]] = {
     # Half of the stuck cells on and half off.
@@ -118,7 +121,7 @@ def parse(
 
 
 def apply(sweep: Sweep, level: Any, spec: crossbar.Spec) -> Hardware:
-    """The hardware at one level, in float32; nothing is checked."""
+    """The hardware at one level, in float32; the crossbar is not checked."""
     spec = with_fields(spec, dict(sweep.fixed))
     if sweep.field in LAYERS:
         layer, spec = f"^{re.escape(level)}$", to_float32(spec)
@@ -131,33 +134,44 @@ def apply(sweep: Sweep, level: Any, spec: crossbar.Spec) -> Hardware:
 
 
 def fields(spec: crossbar.Spec) -> list[str]:
-    """What can be swept: fields of the crossbar and of its device, and more.
+    """What can be swept: fields of the crossbar, of its device, and more.
 
-    Any device has `stuck_on` and `stuck_off`, the shares of stuck cells.
+    Of devices, also what `devices.with_fields` puts around any of them.
     """
-    names = {*_own(spec), *_of_device(spec.device), "stuck_on", "stuck_off"}
+    names = {*_own(spec), *wrapper.every_name(spec.device)}
+    for layer in stack.LAYERS:
+        names |= {*wrapper.added(layer)}
     return sorted({*names, *_TOGETHER, *LAYERS})
 
 
 def with_fields(
     spec: crossbar.Spec, changed: Mapping[str, Any]
 ) -> crossbar.Spec:
-    """A crossbar with fields of its own or of its device replaced."""
+    """A crossbar with fields of its own or of its device replaced.
+
+    Raises:
+        UsageError: for what the device cannot have.
+    """
     own = _own(spec)
-    device = spec.device
-    inner = {k: v for k, v in changed.items() if k not in own}
-    stuck = inner.keys() & {"stuck_on", "stuck_off"}
-    if stuck and not hasattr(device, "stuck_on"):
-        device = devices.Faulty(device)
-    if inner:
-        device = device.replace(**inner)
     outer = {k: v for k, v in changed.items() if k in own}
+    inner = {k: v for k, v in changed.items() if k not in own}
+    device = devices.with_fields(spec.device, **inner)
     return dataclasses.replace(spec, device=device, **outer)
 
 
 def to_float32(spec: Any) -> Any:
-    """Hardware whose numbers are arrays: other numbers compile nothing."""
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), spec)
+    """Hardware whose numbers are arrays: other numbers compile nothing.
+
+    Counts stay whole: arrays of integers, and the `event`.
+    """
+
+    def number(path: str, a: Any) -> jax.Array:
+        if path.endswith("event"):
+            return jnp.asarray(a, jnp.int32)
+        whole = isinstance(a, (jax.Array, np.ndarray)) and a.dtype.kind in "biu"
+        return jnp.asarray(a) if whole else jnp.asarray(a, jnp.float32)
+
+    return map_named(number, spec)
 
 
 def layers(params: Any, spec: crossbar.Spec) -> tuple[str, ...]:
@@ -185,17 +199,7 @@ def as_array(levels: Levels) -> np.ndarray:
 
 def _own(spec: crossbar.Spec) -> list[str]:
     names = [field.name for field in dataclasses.fields(spec)]  # type: ignore
-    names.remove("device")
-    return names
-
-
-def _of_device(device: Any) -> list[str]:
-    """Fields of a device and of the devices that it wraps."""
-    names = [field.name for field in dataclasses.fields(device)]
-    if "device" not in names:
-        return names
-    names.remove("device")
-    return names + _of_device(device.device)
+    return [name for name in names if name not in _PARTS]
 
 
 def _levels(word: str, text: str) -> Levels:

@@ -19,7 +19,7 @@ LEVELS = {
     "seconds": (25.0, 3600.0),
     "adc_bits": (4, None),
     "array": (8, 16),
-    "r_wire": (),
+    "r_wire": (0.0, 1.0),
 }
 LAYERS = ("a/kernel", "b/kernel", "a/kernel_2")
 PARAMS = {
@@ -50,8 +50,8 @@ def test_names_stand_for_their_sweeps():
 def test_all_is_every_study_that_has_levels():
     names = [sweep.name for sweep in parse("all")]
     assert names == [
-        "read_noise", "fault", "seconds", "adc_bits", "array", "only_layer",
-        "all_but_layer",
+        "read_noise", "fault", "seconds", "adc_bits", "array", "r_wire",
+        "only_layer", "all_but_layer",
     ]  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_numbers_share_a_program_and_sizes_do_not():
             for level in sweep.levels
         }
 
-    for word in ("noise", "time", "faults", "t0=10,20,30"):
+    for word in ("noise", "time", "faults", "wires", "t0=10,20,30"):
         assert len(structures(word)) == 1
     for word in ("adc", "array"):
         assert len(structures(word)) == 2
@@ -134,8 +134,15 @@ def test_every_field_of_hardware_can_be_swept():
         found = set(sweeps.fields(spec))
         assert {"rows", "seconds", "drift", "stuck_on", "fault"} <= found
         assert "device" not in found
-        own = {f.name for f in dataclasses.fields(SPEC)} - {"device"}
-        assert own | {f.name for f in dataclasses.fields(SPEC.device)} <= found
+        assert {f.name for f in dataclasses.fields(SPEC.device)} <= found
+        assert {"rows_on", "r_wire", "slice_bits"} <= found
+
+
+def test_counts_stay_whole():
+    spec = sweeps.to_float32(dataclasses.replace(SPEC, event=3, seconds=2))
+    assert spec.event.dtype == jnp.int32 and spec.event == 3
+    assert spec.seconds.dtype == jnp.float32
+    assert sweeps.to_float32(spec).event.dtype == jnp.int32
 
 
 def test_a_network_of_one_layer_has_none_to_spare():
@@ -171,12 +178,14 @@ def test_one_layer_is_on_hardware_or_all_others(layer):
         ("device=sonos", "field to sweep 'device'.*all_but_layer.*write_error"),
         ("adc_bits=4,99", "adc_bits at 99: adc_bits is 99.*2, 24"),
         ("read_noise=0.1,-0.1", r"read_noise at -0.1: read_noise is -0.1"),
-        ("fault=1.5", r"fault at 1.5: .*stuck_on \+ stuck_off is 1.5"),
+        ("fault=1.5", "fault at 1.5: stuck_on .* is 1.5"),
         ("fault=none", "fault at None"),
         ("read=frame", "read at 'frame'.*unknown read 'frame'"),
         ("t0=soon", "t0 at 'soon'"),
         ("array=1", "array at 1: columns is 1"),
         ("only_layer=c/kernel", "layer 'c/kernel'.*a/kernel, "),
+        ("wires=-1", "r_wire at -1: r_wire is -1"),
+        ("wire_trims=1", "field to sweep 'wire_trims'"),
         ("adc_bits=", "'adc_bits=' is no sweep; write field=level,level"),
         ("adc_bits=4,,6", "is no sweep"),
         ("=4", "is no sweep"),
