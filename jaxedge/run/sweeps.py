@@ -92,8 +92,9 @@ def parse(
     for word in words.split():
         field, given, text = word.partition("=")
         if given:
-            if field in STUDIES and len(STUDIES[field]) == 1:
-                (field,) = STUDIES[field]
+            named = STUDIES.get(field, ())
+            if len(named) == 1 and field not in fields(spec):
+                (field,) = named
             sweeps.append(Sweep(field, field, _levels(word, text)))
             continue
         if word not in (*STUDIES, "all"):

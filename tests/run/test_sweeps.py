@@ -61,6 +61,8 @@ def test_levels_may_be_given_in_words():
     (sweep,) = parse("t0=20,1e2")
     assert sweep.levels == (20, 100.0)
     assert parse("time=5,50")[0] == sweeps.Sweep("seconds", "seconds", (5, 50))
+    # Of a study and a field of one name the field counts.
+    assert parse("wires=solved")[0].field == "wires"
     assert parse("read=vector,batch")[0].levels == ("vector", "batch")
     assert parse("compensate=True,False")[0].levels == (True, False)
     assert parse("only_layer=b/kernel")[0].levels == ("b/kernel",)
@@ -184,7 +186,7 @@ def test_one_layer_is_on_hardware_or_all_others(layer):
         ("t0=soon", "t0 at 'soon'"),
         ("array=1", "array at 1: columns is 1"),
         ("only_layer=c/kernel", "layer 'c/kernel'.*a/kernel, "),
-        ("wires=-1", "r_wire at -1: r_wire is -1"),
+        ("r_wire=-1", "r_wire at -1: r_wire is -1"),
         ("wire_trims=1", "field to sweep 'wire_trims'"),
         ("adc_bits=", "'adc_bits=' is no sweep; write field=level,level"),
         ("adc_bits=4,,6", "is no sweep"),
