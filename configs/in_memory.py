@@ -10,9 +10,9 @@ Artif. Intell. 4:699148 (2021)) can.
 
 Arguments of `get_config`: "digits" (default, bundled data), "quick" (seconds,
 for trying things out). Expected on the test split, three seeds: float 96.9 +-
-.5 %, Tiki-Taka v2 94.9 +- 1.2 %, v1 93.5 +- .7 %, analogue SGD 79.0 +- 3.8 %
-(`scripts/reproduce in_memory_digits`, half a minute a run on two cores; other
-rates of SGD, .003 to .03, gave 74 to 81 % with the first seed).
+.5 %, Tiki-Taka v2 95.0 +- 1.0 %, v1 93.5 +- .7 %, analogue SGD 79.0 +- 3.8 %
+(`scripts/reproduce in_memory_digits`, less than a minute a run on two cores;
+other rates of SGD, .003 to .03, gave 74 to 81 % with the first seed).
 
 The paper's networks and data are others, so that no number of it is expected
 here; rates, transfers and widths were chosen on the validation split. Unknown,

@@ -107,7 +107,7 @@ def test_the_weights_are_the_cells(recipe, batch):
 
 
 def test_cells_wear_out_where_the_config_says_so(recipe, batch):
-    worn = {"cell.endurance": 3.0, "learn.rate": 5.0}
+    worn = {"cell.endurance": 3.0, "learn.rate": 5.0, "model.widths": ()}
     made = recipe({"recipe": "in_memory", "learn.rule": "sgd", **worn})
     *_, before, last = steps(made, batch, 4)
     share = made.summary(last)["worn_out"]
