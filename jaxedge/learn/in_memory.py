@@ -6,12 +6,12 @@ cell's symmetry point whatever the gradient says. The Tiki-Taka rules let a
 fast array A gather gradients around its symmetry point and carry what it holds
 over to a slow array C, one input at a time:
 
-    v1  C <- C + rate A_i                  (Gokmen & Haensch, Front.
-        Neurosci. 14:103 (2020)); the network is gamma A + C
-    v2  H <- H + rate A_i, digital; where |H| passes a threshold, C
-        gets single pulses      (Gokmen, Front. Artif. Intell. 4:699148 (2021))
+    v1  C <- C + rate A_i; the network is gamma A + C
+        (Gokmen & Haensch, Front. Neurosci. 14:103 (2020))
+    v2  H <- H + rate A_i, digital; where |H| passes a threshold, C gets
+        single pulses (Gokmen, Front. Artif. Intell. 4:699148 (2021))
     c   v2 whose inputs change sign at random, so that what A holds of itself
-        averages out     (the chopper of Rasch et al., Nat. Commun. 15 (2024))
+        averages out (the chopper of Rasch et al. 2024)
 
 in the form of IBM/aihwkit 1.2 (TransferCompound, BufferedTransferCompound,
 ChoppedTransferCompound, with a buffer that keeps what it did not pass on).

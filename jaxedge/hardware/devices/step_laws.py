@@ -168,7 +168,7 @@ PRESETS: dict[str, Callable[..., Pulsed]] = {
         gamma_up=0.4152,
         gamma_down=0.7342,
     ),
-    # RRAM, Gong et al., Nat. Commun. 9:2102 (2018), loosely.
+    # RRAM, Gong et al., Nat. Commun. (2018), s41467-018-04485-1, loosely.
     "rram_gong2018": functools.partial(
         SoftBounds,
         dw_min=0.002,
