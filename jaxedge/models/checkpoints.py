@@ -85,12 +85,19 @@ def load(
 
     def variable(at: str, shape: jax.ShapeDtypeStruct) -> np.ndarray:
         entry = layout[at]
-        array = entry.make(*(arrays[key] for key in entry.keys))
+        given = [arrays[key] for key in entry.keys]
+        try:
+            array = entry.make(*given)
+        except ValueError:  # Another rank, or two that do not fit.
+            array = np.zeros(0)
         if array.shape != shape.shape:
+            found = ", ".join(
+                f"{key} {a.shape}"
+                for key, a in zip(entry.keys, given, strict=True)
+            )
             raise checks.UsageError(
-                f"{path}: {', '.join(entry.keys)} gives {array.shape} for"
-                f" {at}, but {name} needs {shape.shape}; check that the file"
-                " is of this network."
+                f"{path}: {found} is no {at} of shape {shape.shape}; check"
+                f" that the file is of {name}."
             )
         return np.ascontiguousarray(array, np.float32)
 

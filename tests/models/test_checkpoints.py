@@ -234,8 +234,12 @@ def test_missing_and_unknown_arrays_are_named(small, arrays, written):
 
 def test_a_wrong_shape_is_named(small, arrays, written):
     wrong = arrays | {"linear.weight": np.ones((5, 4))}
-    match = r"linear.weight gives \(4, 5\) for params/Dense_0/kernel.*\(4, 3\)"
+    match = (
+        r"linear.weight \(5, 4\) is no params/Dense_0/kernel of shape \(4, 3"
+    )
     fails(small, written(wrong), match)
+    flat = arrays | {"layer1.0.conv1.weight": np.ones(36)}
+    fails(small, written(flat), r"layer1.0.conv1.weight \(36,\) is no params/B")
 
 
 def test_bad_numbers_are_named(small, arrays, written):
