@@ -41,10 +41,23 @@ def test_the_notebook_runs_and_its_chips_are_good():
     assert mean > 93
 
 
-def test_the_notebook_is_its_script():
+@pytest.mark.slow
+def test_the_notebook_of_three_frameworks_runs():
+    out = python("notebooks/bring_your_own_network.py")
+    for name in ("Flax CNN", "Equinox MLP", "Haiku LSTM"):
+        trained = re.findall(rf"{name}: ([\d.]+)%", out)[0]
+        mean = re.findall(rf"{name}: mean ([\d.]+)%", out)[0]
+        # Ten classes: chance is 10 %; noise costs some, but not most of it.
+        assert float(trained) > 88 and float(mean) > 78
+    before, after = re.findall(r"(?:trained|hardware): mean ([\d.]+)%", out)
+    assert float(after) > float(before)
+
+
+@pytest.mark.parametrize("name", ["thousand_chips", "bring_your_own_network"])
+def test_a_notebook_is_its_script(name):
     jupytext = pytest.importorskip("jupytext")
-    script = jupytext.read(ROOT / "notebooks" / "thousand_chips.py")
-    paired = jupytext.read(ROOT / "notebooks" / "thousand_chips.ipynb")
+    script = jupytext.read(ROOT / "notebooks" / f"{name}.py")
+    paired = jupytext.read(ROOT / "notebooks" / f"{name}.ipynb")
     cells = [
         [(c.cell_type, c.source) for c in n.cells] for n in (script, paired)
     ]

@@ -27,12 +27,15 @@ FLOORS = {
 }
 PURE = ("core", "hardware", "quantize", "learn")
 HEAVY = (
-    "flax", "jaxlib", "matplotlib", "ml_collections", "optax", "orbax",
-    "sklearn", "tensorboardX", "tensorflow", "tensorflow_datasets",
+    "equinox", "flax", "haiku", "jaxlib", "matplotlib", "ml_collections",
+    "optax", "orbax", "sklearn", "tensorboardX", "tensorflow", "tensorflow_datasets",
 )  # fmt: skip
 # What only an extra installs, so that no command may need it; and scipy, which
 # only work on the host needs.
-EXTRAS = ("tensorflow", "tensorflow_datasets", "array_record", "PIL", "scipy")
+EXTRAS = (
+    "equinox", "haiku", "tensorflow", "tensorflow_datasets", "array_record",
+    "PIL", "scipy",
+)  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

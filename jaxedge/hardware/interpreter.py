@@ -6,7 +6,7 @@ of it there is the business of `Hooks`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -90,9 +90,11 @@ class Interpreter:
 
     def run(self, closed: jex.ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
         """The outputs, of which some may be `Held` as the arguments."""
-        jaxpr = closed.jaxpr
+        # The body of a `jax.checkpoint` may be open, without constants.
+        jaxpr = getattr(closed, "jaxpr", closed)
+        consts = getattr(closed, "consts", ())
         env: dict[Any, Any] = {}
-        env.update(zip(jaxpr.constvars, closed.consts, strict=True))
+        env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, args, strict=True))
 
         def read(atom: Any) -> Any:
@@ -166,13 +168,14 @@ class Interpreter:
     ) -> list[Any]:
         """Runs a part, and counts its products among this level's."""
         outputs = inside.run(closed, values)
-        outputs = inside.settle(eqn, closed.jaxpr.outvars, outputs)
+        atoms = getattr(closed, "jaxpr", closed).outvars
+        outputs = inside.settle(eqn, atoms, outputs)
         self.counts |= inside.counts
         return outputs
 
     def _scan(self, eqn: Any, inputs: list[Any]) -> list[Any]:
         params, start = eqn.params, Counter(self.counts)
-        n, m = params["num_consts"], params["num_carry"]
+        n, m = _scan_sizes(params)
         consts, rest = inputs[:n], inputs[n + m :]
         carried = slice(n, n + m)
         carry = self.settle(eqn, eqn.invars[carried], inputs[carried])
@@ -238,15 +241,23 @@ class Interpreter:
 
     def _remat(self, eqn: Any, inputs: list[Any]) -> list[Any]:
         params, start = eqn.params, Counter(self.counts)
-        closed = jex.ClosedJaxpr(params["jaxpr"], ())
 
         def call(*values: Any) -> list[Any]:
-            return self._part(self._inside(start), eqn, closed, values)
+            inside = self._inside(start)
+            return self._part(inside, eqn, params["jaxpr"], values)
 
         again = jax.checkpoint(
             call, prevent_cse=params["prevent_cse"], policy=params["policy"]
         )
         return again(*inputs)
+
+
+def _scan_sizes(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many inputs of a scan are constants, and how many are carried."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()  # As of JAX 0.12.
+    return len(consts), len(carry)
 
 
 def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
