@@ -216,7 +216,7 @@ rough = crossbar.Spec(
 plan = {"Conv_0": None, "Dense_1": None, "kernel": rough}
 fn, params = networks["Flax CNN"]
 mixed = hardware.wrap(fn, params, plan, test.x[:1])
-print(", ".join(mixed.mounts))
+print(", ".join(mixed.chosen))
 
 # %% [markdown]
 # ## Train for the hardware

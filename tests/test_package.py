@@ -28,7 +28,8 @@ FLOORS = {
 PURE = ("core", "hardware", "quantize", "learn")
 HEAVY = (
     "equinox", "flax", "haiku", "jaxlib", "matplotlib", "ml_collections",
-    "optax", "orbax", "sklearn", "tensorboardX", "tensorflow", "tensorflow_datasets",
+    "optax", "orbax", "sklearn", "tensorboardX", "tensorflow",
+    "tensorflow_datasets",
 )  # fmt: skip
 # What only an extra installs, so that no command may need it; and scipy, which
 # only work on the host needs.

@@ -29,7 +29,13 @@ _CALLS = {
     "custom_vjp_call": "call_jaxpr",
 }
 # What leaves every entry as it is.
-_KEEPING = {"copy", "copy_p", "name", "reduce_precision", "stop_gradient"}
+_KEEPING = {
+    "copy",
+    "name",
+    "reduce_precision",
+    "sharding_constraint",
+    "stop_gradient",
+}
 
 
 @pytree

@@ -39,7 +39,8 @@ def wrap(
         chip = hw.program(key)
         y = hw(chip, x, read_key=read_key)
 
-    It may be called in a compiled function, so that a plan can be swept.
+    It may be called in a compiled function, so that a plan can be swept; and
+    what it returns is compiled as any function: jax.jit(hw).
 
     Args:
         fn: pure function `fn(params, *args, **kwargs)`, such as linen's or
@@ -63,10 +64,10 @@ def wrap(
     """
     plan = Plan.of(plan)
     shapes = jax.tree.map(_shape, params, is_leaf=is_weight)
-    found = None
+    chosen = None
     if args or kwargs:
-        found = _choose(plan, _look(fn, shapes, args, kwargs))
-    return Wrapped(fn, params, plan, found)
+        chosen = _choose(plan, _look(fn, shapes, args, kwargs))
+    return Wrapped(fn, params, plan, chosen)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,14 +78,14 @@ class Wrapped:
         fn: the function.
         params: its parameters.
         plan: their hardware.
-        mounts: how the chosen parameters lie on their arrays, by path; None
-            where no example inputs have shown it.
+        chosen: hardware of the chosen parameters and how they lie on it, by
+            path; None where no example inputs have shown it.
     """
 
     fn: Callable[..., Any]
     params: Any
     plan: Plan
-    mounts: dict[str, tuple[Spec, Mount]] | None
+    chosen: dict[str, tuple[Spec, Mount]] | None
 
     def program(self, key: jax.Array, params: Any = None) -> Any:
         """Makes one chip: programs the parameters that the plan names.
@@ -101,10 +102,10 @@ class Wrapped:
             pytree to map over keys, to save, and to differentiate through.
         """
         params = self.params if params is None else params
-        if self.mounts is None:
+        chosen = self.chosen
+        if chosen is None:
             return weights.deploy(key, params, self.plan)
         check_key(key)
-        chosen = self.mounts
 
         def place(path: str, leaf: Any) -> Any:
             if path not in chosen:
@@ -135,16 +136,16 @@ class Wrapped:
 
         Raises:
             UsageError: where the function uses a parameter on hardware
-                otherwise than in a product.
+                otherwise than in a product, or than it lies there.
         """
         if read_key is not None:
             check_key(read_key)
-        dtypes = {path: _shape(leaf) for path, leaf in _named(self.params)}
+        known = {path: _shape(leaf) for path, leaf in _named(self.params)}
 
         def ideal(path: str, leaf: Any) -> Any:
             if not is_weight(leaf):
                 return leaf
-            dtype = getattr(dtypes.get(path), "dtype", jnp.float32)
+            dtype = getattr(known.get(path), "dtype", jnp.float32)
             return jax.ShapeDtypeStruct(tuple(leaf.shape), dtype)
 
         shapes = map_named(ideal, chip, is_leaf=is_weight)
