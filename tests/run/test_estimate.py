@@ -28,6 +28,10 @@ def odd(key):
     return jax.random.normal(key) ** 3 + 7
 
 
+def shifted(key):
+    return jax.random.normal(key) + 1
+
+
 def constant(key):
     del key
     return jnp.float32(0.25)
@@ -49,8 +53,8 @@ def pair(key):
     ],
 )
 def test_the_mean_has_no_bias(key, f, method):
-    # 200 estimates of 64 keys each: their mean is within 5 standard errors.
-    keys = core.chip_keys(key, 200)
+    # 100 estimates of 64 keys each: their mean is within 5 standard errors.
+    keys = core.chip_keys(key, 100)
     found = [
         estimate(f, k, 1e3, args=(jnp.float32(2),), method=method) for k in keys
     ]
@@ -58,21 +62,17 @@ def test_the_mean_has_no_bias(key, f, method):
     error = means.std(ddof=1) / np.sqrt(len(means))
     assert abs(means.mean() - (np.exp(0.5) + 2)) < 5 * error
     # The error that an estimate tells is the spread that estimates have; the
-    # spread of 200 is known to 5 %, but the values have heavy tails.
+    # spread of 100 is known to 7 %, and the values have heavy tails.
     told = np.sqrt(np.mean([e.std_error**2 for e in found]))
     assert 0.7 < told / means.std(ddof=1) < 1.4
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says(key):
-    keys = core.chip_keys(key, 300)
-    found = [estimate(odd_free, k, 1e3, confidence=0.8) for k in keys]
+    keys = core.chip_keys(key, 200)
+    found = [estimate(shifted, k, 1e3, confidence=0.8) for k in keys]
     share = np.mean([e.low <= 1 <= e.high for e in found])
-    # 300 trials of probability .8: 4 standard errors are .092.
-    assert abs(share - 0.8) < 0.092
-
-
-def odd_free(key):
-    return jax.random.normal(key) + 1
+    # 200 trials of probability .8: 4 standard errors are .113.
+    assert abs(share - 0.8) < 0.113
 
 
 def test_an_antithetic_pair_cancels_what_is_odd(key):
@@ -98,8 +98,8 @@ def test_variance_ratios_are_those_of_the_closed_form(key):
 
 
 def test_it_goes_on_until_the_interval_is_narrow(key):
-    wide = estimate(odd_free, key, 0.3)
-    narrow = estimate(odd_free, key, 0.1)
+    wide = estimate(shifted, key, 0.3)
+    narrow = estimate(shifted, key, 0.1)
     assert wide.chips < narrow.chips
     for found, half in ((wide, 0.3), (narrow, 0.1)):
         assert found.high - found.mean <= half
@@ -116,7 +116,7 @@ def test_equal_chips_end_after_one_batch(key):
 
 def test_an_interval_that_stays_wide_warns(key):
     with pytest.warns(UserWarning, match="128 keys give the mean to"):
-        found = estimate(odd_free, key, 1e-3, most=150)
+        found = estimate(shifted, key, 1e-3, most=150)
     assert found.chips == 128
 
 
@@ -142,7 +142,7 @@ def test_a_second_estimate_compiles_nothing(key, compilations):
     ],
 )
 def test_bad_arguments_are_named(key, given, message):
-    given = {"f": odd_free, "key": key, "half_width": 1.0, **given}
+    given = {"f": shifted, "key": key, "half_width": 1.0, **given}
     with pytest.raises(checks.UsageError, match=message):
         estimate(**given)
 
