@@ -309,31 +309,31 @@ def test_each_array_of_a_stack_has_its_own_cells(key):
 
 def test_the_package_s_own_networks_agree_with_deploy(key):
     x = normal("digits", 2, 12, 12, 1)
-    for model in (models.Mlp((16, 10), bits=4), models.Cnn(channels=(4, 3))):
+    converted = Spec(CHIP.device, input_bits=6, adc_bits=6)
+    for model, spec in (
+        (models.Mlp((16, 10), bits=4), converted),
+        (models.Cnn(channels=(4, 3)), CHIP),
+    ):
         variables = model.init(key, x)
         params = variables["params"]
 
         def fn(params, x, *, model=model, variables=variables):
             return model.apply({**variables, "params": params}, x)
 
-        for spec in (CHIP, Spec(CHIP.device, input_bits=6, adc_bits=6)):
+        @jax.jit
+        def run(params, x, *, fn=fn, spec=spec):
+            network = hw.wrap(fn, params, spec, x)
+            chip = network.program(key)
+            return chip, network(chip, x)
 
-            @jax.jit
-            def run(params, x, *, fn=fn, spec=spec):
-                network = hw.wrap(fn, params, spec, x)
-                chip = network.program(key)
-                return chip, network(chip, x)
+        @jax.jit
+        def expected(params, x, *, fn=fn, spec=spec):
+            chip = hw.deploy(key, params, spec)
+            return chip, fn(chip, x)
 
-            @jax.jit
-            def expected(params, x, *, fn=fn, spec=spec):
-                chip = hw.deploy(key, params, spec)
-                return chip, fn(chip, x)
-
-            jax.tree.map(
-                np.testing.assert_array_equal,
-                run(params, x),
-                expected(params, x),
-            )
+        jax.tree.map(
+            np.testing.assert_array_equal, run(params, x), expected(params, x)
+        )
 
 
 def test_every_step_reads_anew(key):
