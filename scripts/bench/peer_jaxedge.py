@@ -33,7 +33,9 @@ class Steady(devices.Programmed):
     def read_std(self, cells: devices.Level, seconds: Any = 0.0) -> jax.Array:
         del seconds
         std = jnp.multiply(self.read_noise, self.g_max) / np.sqrt(2)
-        return jnp.full_like(cells.g, std)
+        # Not full_like: XLA for CPU (jax 0.10.2) may read beyond a matrix of
+        # one repeated number, and crash.
+        return std + 0 * cells.g
 
 
 def spec(law: dict[str, Any], work: dict[str, Any]) -> crossbar.Spec:

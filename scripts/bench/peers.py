@@ -113,7 +113,9 @@ def side(
         command = [python, str(Path(__file__).with_name(script))]
         run = subprocess.run([*command, str(given), str(wanted)], check=False)
         if run.returncode:
-            raise SystemExit(f"{' '.join(command)} failed; see above.")
+            raise SystemExit(
+                f"{' '.join(command)} ended with {run.returncode}."
+            )
         with np.load(wanted) as result:
             return dict(result)
 
