@@ -42,7 +42,10 @@ def spec(law: dict[str, Any], work: dict[str, Any]) -> crossbar.Spec:
     """The hardware of a work, one tile a layer as in aihwkit."""
     device: Any = Steady(**law)
     if work["pcm"]:
-        device = devices.get("pcm_nandakumar2019", flicker=0.0)
+        white = law["read_noise"]  # Of the conductance: no device is steady.
+        device = devices.get(
+            "pcm_nandakumar2019", flicker=0.0, read_noise=white
+        )
     bits = work["bits"] or None
     return crossbar.Spec(
         device, rows=1024, columns=1024, input_bits=bits, adc_bits=bits

@@ -3,11 +3,13 @@
     .venv/bin/python scripts/bench/peers.py --peer_python=PATH [--check]
         [--chips=64] [--repeats=5] [--out=FILE.json]
 
-PATH is a Python that has aihwkit (1.2 is published as source) and torch; no
-path measures ours alone. Each side runs as a process of its own, one after the
-other, and medians are compared. The network has widths 784-512-256-10; its
-cells are written with a Gaussian error of 3 % of the range, cut off at 0, and
-every product is read with output-referred noise of 2 % of the range a weight.
+PATH is a Python that has aihwkit and torch; no path measures ours alone.
+aihwkit 1.2 is published as source and needs cmake 4.2, pybind11, scikit-build
+and the headers of OpenBLAS; torch 2.13 for CPU fits. Each side runs as a
+process of its own, one after the other, and medians are compared. The network
+has widths 784-512-256-10; its cells are written with a Gaussian error of 3 % of
+the range, cut off at 0, and every product is read with output-referred noise of
+2 % of the range a weight (of the conductance for our PCM).
 Per-device read noise is measured beside a numpy restatement of what CrossSim
 does, a draw for every device and vector: CrossSim itself is not measured.
 
