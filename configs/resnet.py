@@ -70,6 +70,7 @@ def get_config(variant: str = "resnet20") -> ConfigDict:
         # pair lie in a row, there in a column.
         rows=256,
         columns=256,
+        packing="even",
         # Our choice, as is the ADC: the chip's neurons work otherwise.
         input_bits=8,
         adc_bits=8,

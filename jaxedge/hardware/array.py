@@ -61,6 +61,16 @@ class Crossbar(Weight):
         """Mean conductances at the time of reading, S, shape of the cells."""
         return self.spec.device.conductance(self.cells, self.spec.seconds)
 
+    def weights(self) -> jax.Array:
+        """What the array holds, read without noise, in its shape.
+
+        Without global compensation and converters; the first term of cells
+        whose I-V curve is bent.
+        """
+        matrix = self._weights(self._see(None)).matrices[0]
+        scale = jnp.broadcast_to(self.scale, matrix.shape)
+        return (scale * matrix).reshape(self.shape)
+
     def compensation(self) -> ArrayLike:
         """Factor that undoes the mean drift of the array, []; 1 if not used."""
         if not self.spec.compensate:
@@ -146,7 +156,10 @@ class Crossbar(Weight):
         split = jax.tree.map(self.layout.split, self._see(key))
         widest = jnp.asarray(drive.full)[..., None]
         safe = jnp.where(widest > 0, widest, 1)
-        return [y / safe for y in self._partial(drive, split, key)]
+        return [
+            y / jnp.broadcast_to(safe, y.shape)
+            for y in self._partial(drive, split, key)
+        ]
 
     def limit(self, s: int = 0) -> jax.Array:
         """Full scale of the ADC of a slice, S, broadcastable to [U, O].

@@ -60,8 +60,8 @@ class Spec:
         pair: "interleaved" has the two cells of a weight side by side,
             "separate" in two arrays; "offset" has one cell and subtracts the
             middle of its range digitally (the offset core of cross-sim).
-        packing: "kernel" keeps the channels of a place of a kernel in one
-            tile; "dense" fills all rows.
+        packing: "dense" fills all rows of a tile, "even" takes as many of each,
+            "kernel" keeps the channels of a place of a kernel in one tile.
         scaling: "column" maps each output to the whole range, "array" all
             outputs together.
         weight_bits: levels of a weight are 2^weight_bits - 1; None is

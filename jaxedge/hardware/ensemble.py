@@ -60,9 +60,11 @@ class Cells(Device[Moments]):
         """Of the device."""
         return self.device.read_noise
 
-    def program(self, key: jax.Array, target_S: jax.Array) -> Moments:
+    def program(
+        self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
+    ) -> Moments:
         """Looks the cells up; nothing is drawn."""
-        del key
+        del key, event
         return Moments(
             *(jnp.interp(target_S, self.targets, row) for row in self.table)
         )
@@ -132,9 +134,21 @@ def ensemble(spec: Spec) -> Ensemble:
 
     Raises:
         UsageError: for a design whose factor depends on the whole chip
-            (`compensate`), or that draws its noise once a call.
+            (`compensate`), that draws its noise once a call, or whose wires,
+            cells or converters are not linear in the drawn conductances.
     """
     spec.check()
+    for name in ("r_wire", "adc", "adc_percentile"):
+        if getattr(spec, name) is not None:
+            raise checks.UsageError(
+                f"an ensemble refers linear cells to the outputs, but {name} is"
+                f" {getattr(spec, name)!r}; leave it out, or use chips."
+            )
+    if not spec.device.linear:
+        raise checks.UsageError(
+            "an ensemble refers linear cells to the outputs, but the device's"
+            " I-V curve is bent; leave it out, or use chips."
+        )
     if spec.compensate or spec.read != "vector":
         raise checks.UsageError(
             "an ensemble needs compensate=False and read='vector': a factor or"
@@ -154,8 +168,7 @@ def mean_weights(spec: Spec, w: jax.Array) -> jax.Array:
 
 def weights(leaf: Crossbar) -> jax.Array:
     """The weight that a chip holds, before global compensation."""
-    positive, negative = leaf.conductance()
-    return (leaf.scale * (positive - negative)).reshape(leaf.shape)
+    return leaf.weights()
 
 
 def moments(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 PAIRS = ("interleaved", "separate", "offset")
-PACKING = ("dense", "kernel")
+PACKING = ("dense", "even", "kernel")
 
 
 class Layout(NamedTuple):
@@ -138,12 +138,15 @@ def plan(
         pair: "interleaved" puts the cells of a pair side by side, "separate"
             in two arrays, "offset" has one cell and no pair.
         slices: S.
-        packing: "dense" fills every row of a tile; "kernel" keeps the I
-            channels of a place of the kernel in one tile, where they fit.
+        packing: "dense" fills every row of a tile; "even" takes as many rows
+            of all; "kernel" keeps the I channels of a place of the kernel in
+            one tile, where they fit.
     """
     inputs, outputs = math.prod(shape[:-1]), shape[-1]
     tile_rows = min(rows, inputs)
     channels = shape[-2]
+    if packing == "even":
+        tile_rows = math.ceil(inputs / math.ceil(inputs / rows))
     if packing == "kernel" and channels <= rows < inputs:
         tile_rows = rows // channels * channels
     group = min(rows_on or tile_rows, tile_rows)

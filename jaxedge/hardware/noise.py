@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxedge.hardware.sampling import draw_if
-from jaxedge.hardware.weights import Product
+from jaxedge.hardware.weights import Product, matmul
 
 
 class Seen(NamedTuple):
@@ -46,6 +46,13 @@ def noisy_product(
     return y + std * draw_if(noisy, jax.random.normal, key, y.shape, y.dtype)
 
 
+# So many products one after the other beat a batched one on CPU.
+_FEW = 8
+
+
 def tile_matmul(x: jax.Array, tiles: jax.Array) -> jax.Array:
     """[..., U, R] times [U, R, O] to [..., U, O]."""
+    if len(tiles) <= _FEW:
+        parts = [matmul(x[..., u, :], tile) for u, tile in enumerate(tiles)]
+        return jnp.stack(parts, -2)
     return jnp.einsum("...tr,tro->...to", x, tiles.astype(x.dtype))

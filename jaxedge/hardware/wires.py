@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 import numpy as np
 
 from jaxedge.core import checks
-from jaxedge.hardware.line_solver import line_currents
+from jaxedge.hardware.drop_solver import line_currents
 
 METHODS = ("exact", "iterative")
 
@@ -147,16 +147,11 @@ def iterate(
     corrections: int = 8,
     steps: int = 500,
 ) -> Solution:
-    """Currents by corrected conjugate gradients over whole lines.
+    """Currents by conjugate gradients over what the wires drop.
 
-    Lines are solved exactly in turn (the Schur complement of the word lines,
-    preconditioned by the bit lines). Wires conduct thousands of times better
-    than cells, so node voltages in float32 are far too coarse; residuals are
-    therefore taken from the currents of the branches, and corrections are kept
-    apart from the voltages that they correct.
-
-    The derivative is exact to the tolerance: one more solve of the network
-    with its grounds driven.
+    The unknowns are the currents of the cells; see `drop_solver`. The
+    derivative is exact to the tolerance: one more solve of the network with
+    its columns driven.
 
     Args:
         conductance: of the cells, S, [R, C], at least 0.
@@ -166,7 +161,7 @@ def iterate(
         tolerance: largest last correction of a current, relative to the
             largest current of its vector.
         corrections: at most so many.
-        steps: conjugate gradient steps of one correction, at most.
+        steps: of one correction, at most.
 
     Returns:
         A `Solution`; look at `converged`.
@@ -185,7 +180,7 @@ def iterate(
     checks.whole("corrections", corrections, 1)
     checks.whole("steps", steps, 1)
     found = _iterate(
-        g, jnp.atleast_2d(v), 1 / word, 1 / bit, tolerance, corrections, steps
+        g, jnp.atleast_2d(v), word, bit, tolerance, corrections, steps
     )
     if v.ndim == 1:
         found = found._replace(current=found.current[0])

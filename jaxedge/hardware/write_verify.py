@@ -15,7 +15,6 @@ from jaxedge.core import checks
 from jaxedge.core.keys import check_key, stream
 from jaxedge.core.trees import pytree, static
 from jaxedge.hardware.devices.base import Device
-from jaxedge.hardware.devices.faults import Faulty
 from jaxedge.hardware.devices.pulsed import Cells, Pulsed
 
 
@@ -111,40 +110,37 @@ def write_again(
     tolerance_S: ArrayLike,
     max_events: int,
     event_joules: ArrayLike | None = None,
+    first: ArrayLike = 0,
 ) -> Written:
     """Writes cells again and again until they read as wanted.
 
-    Every event draws afresh what `device.program` draws, so that the error of
-    the cells that converge is the published one, cut off at the tolerance
-    (widened by the read noise of the check).
+    Every try is a programming event of the same chip (`Device.program`), so
+    that the error of the cells that converge is the published one, cut off at
+    the tolerance (widened by the read noise of the check). What a chip cannot
+    change, such as stuck cells, stays, and is given up.
 
     Args:
-        key: of the events and reads, consumed.
+        key: chip key, consumed.
         device: a device that is written in one event.
         target_S: wanted conductance, S, any shape.
         tolerance_S: largest accepted difference of a read, S, broadcastable.
         max_events: after which a cell is given up; it keeps its last level.
         event_joules: energy of one event of one cell, J; unknown, so None
             leaves it unpriced.
+        first: number of the first event.
 
     Returns:
         The cells, and `converged`, False for those that were given up.
 
     Raises:
-        UsageError: for a bad number, or for stuck cells below: every event
-            would draw new ones.
+        UsageError: for a bad number.
     """
     check_key(key)
     _check(target_S, tolerance_S)
     checks.whole("max_events", max_events, 1)
-    if isinstance(device, Faulty):
-        raise checks.UsageError(
-            "writing a device with stuck cells again would draw new stuck"
-            " cells each time; put the faults outside, Faulty(Verified(...))."
-        )
 
     def event(i: jax.Array) -> tuple[Any, jax.Array]:
-        cells = device.program(stream(key, "event", i), target_S)
+        cells = device.program(key, target_S, first + i)
         seen = device.read(stream(key, "read", i), cells)
         return cells, jnp.abs(seen - target_S) <= tolerance_S
 
@@ -200,7 +196,9 @@ class Verified(Device[Written]):
         """Of the device."""
         return self.device.read_noise
 
-    def program(self, key: jax.Array, target_S: jax.Array) -> Written:
+    def program(
+        self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
+    ) -> Written:
         return write_again(
             key,
             self.device,
@@ -208,6 +206,7 @@ class Verified(Device[Written]):
             tolerance_S=self.tolerance_S,
             max_events=self.max_events,
             event_joules=self.event_joules,
+            first=jnp.multiply(event, self.max_events),
         )
 
     def reset(self, cells: Written, keep: jax.Array) -> Written:

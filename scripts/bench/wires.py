@@ -16,21 +16,26 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxedge.hardware import wires
+from jaxedge.hardware import ir_drop, wires
 
 
 def works(g: np.ndarray, v: np.ndarray, ohm: float) -> dict[str, Callable]:
     """Functions that return the currents [B, C]."""
     ohms: dict[str, Any] = {"r_word": ohm, "r_bit": ohm}
     known = wires.transfer(g, **ohms)
+    cells = jnp.asarray(g)
     found: dict[str, Callable] = {
         "exact": lambda: wires.solve(g, v, **ohms),
         "iterative": lambda: np.asarray(wires.iterate(g, v, **ohms).current),
         "known transfer": lambda: v @ known,
+        "closed form": lambda: (
+            v @ np.asarray(ir_drop.approximate(cells, **ohms))
+        ),
     }
     try:
         import badcrossbar  # type: ignore[import-not-found]

@@ -77,6 +77,19 @@ def test_every_chip_may_set_its_own_ranges():
     assert np.std(each, 0).min() > 0
 
 
+def test_coded_inputs_scale_their_currents():
+    params, x = network()
+    spec = dataclasses.replace(SPEC, input_bits=10)
+    plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
+    serial = dataclasses.replace(spec, bit_serial=True, input_bits=3)
+    chips = [hw.deploy(KEY, params, p) for p in (plan, serial)]
+    chips[1] = calibration.fit(chips[1], lambda p: run(p, x))
+    ideal = np.ravel(run(params, x))
+    for chip in chips:
+        y = np.ravel(jax.jit(run)(chip, x))
+        assert np.corrcoef(y, ideal)[0, 1] > 0.97
+
+
 def test_ranges_of_slices_lie_apart():
     params, x = network()
     spec = dataclasses.replace(

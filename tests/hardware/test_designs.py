@@ -118,6 +118,8 @@ def test_a_kernel_keeps_its_channels_in_one_tile():
     whole = dataclasses.replace(spec, packing="kernel").layout((3, 3, 4, 2))
     assert (dense.row_tiles, dense.tile_rows) == (4, 10)
     assert (whole.row_tiles, whole.tile_rows) == (5, 8)
+    even = dataclasses.replace(spec, packing="even").layout((3, 3, 4, 2))
+    assert (even.row_tiles, even.tile_rows) == (4, 9)
     # More channels than rows do not fit.
     wide = dataclasses.replace(spec, packing="kernel").layout((3, 3, 16, 2))
     assert wide.tile_rows == 10

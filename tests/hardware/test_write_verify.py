@@ -204,10 +204,16 @@ def test_a_crossbar_holds_verified_cells(key):
     close = off(Verified(plain, 0.1 * MICRO))
     assert np.abs(close).max() < np.abs(w).max() * 2 * 0.1 / 25 + 1e-5
     assert np.abs(off(plain)).max() > 3 * np.abs(close).max()
-    # Faults go outside, and stay what they are.
-    faulty = Faulty(Verified(plain, 0.1 * MICRO), stuck_on=0.5)
-    cells = faulty.program(key, jnp.full(1000, 5 * MICRO))
-    assert abs(np.mean(cells.sound) - 0.5) < 5 * 0.5 / np.sqrt(1000)
+    # Stuck cells stay what they are, outside and inside.
+    for faulty in (
+        Faulty(Verified(plain, 0.1 * MICRO), stuck_on=0.5),
+        Verified(Faulty(plain, stuck_on=0.5), 0.1 * MICRO),
+    ):
+        cells = faulty.program(key, jnp.full(1000, 5 * MICRO))
+        g = faulty.conductance(cells)
+        stuck = np.isclose(g, 25 * MICRO)
+        assert abs(np.mean(stuck) - 0.5) < 5 * 0.5 / np.sqrt(1000)
+    np.testing.assert_array_equal(cells.converged, ~stuck)
 
 
 BAD = [
@@ -229,10 +235,6 @@ BAD = [
         ["(6, 10)", "(3,)"],
     ),
     (lambda: again(devices.get("ideal"), 1e-6, most=0), ["max_events is 0"]),
-    (
-        lambda: again(devices.get("ideal", stuck_on=0.1), 1e-6),
-        ["Faulty(Verified(...))"],
-    ),
     (
         lambda: Verified(devices.get("ideal"), -1.0).check(),
         ["tolerance_S is -1.0"],

@@ -6,6 +6,7 @@ import pytest
 from jaxedge import models
 from jaxedge.core.checks import UsageError
 from jaxedge.hardware import devices
+from jaxedge.hardware.adc import Adc
 from jaxedge.recipes import edge_pruning, settings
 
 BAD = [
@@ -62,7 +63,7 @@ BAD = [
     ("hardware.adc_range", 0.0, "adc_range is 0.0"),
     ("hardware.adc_range", 1.5, "adc_range is 1.5"),
     ("hardware.read", "frame", "unknown read 'frame'"),
-    ("hardware.bit_serial", True, "bit_serial is on, but input_bits is None"),
+    ("hardware.bit_serial", True, "bit_serial is True, but input_bits is None"),
 ]
 
 
@@ -137,8 +138,15 @@ def test_the_plan_of_a_config(config):
     }
     plan = settings.make_plan(settings.unpack(settings.Hardware, given, "h"))
     assert type(plan.device) is devices.SwitchedRram
-    for name in given.keys() - {"device", "overrides"}:
+    for name in given.keys() - {"device", "overrides", "adc"}:
         assert getattr(plan, name) == given[name]
+    assert plan.adc is None
+    given["adc"] = given["adc"] | {"offset": 0.5, "kind": "ramp"}
+    plan = settings.make_plan(settings.unpack(settings.Hardware, given, "h"))
+    assert plan.adc == Adc(offset=0.5, kind="ramp")
+    given["adc"] = given["adc"] | {"ofset": 0.5}
+    with pytest.raises(UsageError, match="'ofset'. Did you mean 'offset'"):
+        settings.unpack(settings.Hardware, given, "h")
 
 
 @pytest.mark.parametrize("momentum, decay", [(0.9, 5e-4), (0.0, 0.0)])

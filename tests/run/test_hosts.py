@@ -42,8 +42,8 @@ recipe = Recipe(**{**dict.fromkeys(Recipe._fields), "evaluate": evaluate})
 spec = crossbar.Spec(devices.get("ideal", program_noise=0.2))
 chips = study.Chips(
     n=11, threshold=0.8, sweep=3, read_noise=(0.0, 0.5), faults=(),
-    seconds=(), adc_bits=(), array=(), r_wire=(), batch=40, chunk=6,
-    mode="map", block=None,
+    seconds=(), adc_bits=(), array=(), r_wire=(), images=None, batch=40,
+    chunk=6, mode="map", block=None,
 )
 swept = sweeps.parse("noise", chips.levels, spec, tuple)
 

@@ -98,7 +98,7 @@ MISTAKES = {
             "--config.hardware.overrides.stuck_on=0.6",
             "--config.hardware.overrides.stuck_off=0.6",
         ),
-        "stuck_on + stuck_off is 1.2",
+        "stuck_on + stuck_off + unformed is 1.2",
     ),
     "faults": (field("chips.faults=(0.1,1.5)"), "chips.faults is 1.5"),
     "threshold": (field("chips.threshold=95"), "chips.threshold is 95"),
