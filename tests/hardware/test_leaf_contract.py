@@ -143,6 +143,7 @@ def evaluated(op, name):
     return jax.tree.map(np.asarray, rows)
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_are_an_eager_loop(op, name):
     (_, y), case = evaluated(op, name), CASES[name]
     assert y.shape == (6, *OUTPUT)
@@ -176,6 +177,7 @@ def test_new_numbers_compile_nothing(op, name, compilations):
     assert moved == case.random
 
 
+@pytest.mark.slow
 def test_a_second_eager_call_compiles_nothing(op, name, compilations):
     case, args = CASES[name], arguments(op, name)
     first, second = (
