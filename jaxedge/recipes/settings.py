@@ -82,8 +82,9 @@ class Train(NamedTuple):
         checkpoint_every: epochs between checkpoints.
         select_on: split that chooses the best epoch. "test" repeats the
             papers' released code and leaks the test set into the choice.
-        hardware: "ideal", "one_chip" (the same chip at every step) or
-            "fresh_chips" (a new chip at every step).
+        hardware: "ideal", "one_chip" (the same chip at every step),
+            "fresh_chips" (a new chip at every step) or "aged_chips" (a new one
+            at any time since programming up to `hardware.seconds`).
     """
 
     epochs: int
@@ -102,7 +103,7 @@ class Train(NamedTuple):
         checks.choice(
             "train.hardware",
             self.hardware,
-            ("ideal", "one_chip", "fresh_chips"),
+            ("ideal", "one_chip", "fresh_chips", "aged_chips"),
         )
 
 

@@ -5,6 +5,7 @@ become the network's.
 """
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxedge import hardware
+from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.recipes.recipe import Recipe, Sums
 
@@ -61,10 +63,14 @@ class Placement(NamedTuple):
     Attributes:
         plan: as in `hardware.deploy`; None trains on ideal hardware.
         fresh: a new chip at every step instead of one chip for all.
+        aged: every step has a time since programming of its own, uniform in
+            log(1 s + t) up to that of the plan, a `crossbar.Spec`: training
+            aware of drift.
     """
 
     plan: Any = None
     fresh: bool = True
+    aged: bool = False
 
 
 def weights_rule() -> Rule:
@@ -82,8 +88,19 @@ _IDEAL = Placement()
 
 
 def place(on: str, plan: Any) -> Placement:
-    """The placement of a config's `train.hardware`, see `settings.Train`."""
-    return Placement(None if on == "ideal" else plan, on == "fresh_chips")
+    """The placement of a config's `train.hardware`, see `settings.Train`.
+
+    Raises:
+        UsageError: for chips of any age where the hardware has none.
+    """
+    aged = on == "aged_chips"
+    if aged and not plan.seconds > 0:
+        raise checks.UsageError(
+            f"train.hardware is 'aged_chips', but hardware.seconds is"
+            f" {plan.seconds}; give the greatest age in seconds."
+        )
+    fresh = aged or on == "fresh_chips"
+    return Placement(None if on == "ideal" else plan, fresh, aged)
 
 
 def make(
@@ -129,7 +146,12 @@ def make(
         step = state.step if placement.fresh else None
         chip = stream(state.key, "training chip", step)
         read = stream(state.key, "training read", state.step)
-        return hardware.deploy(chip, params, placement.plan), read
+        plan = placement.plan
+        if placement.aged:
+            share = jax.random.uniform(stream(state.key, "age", state.step))
+            seconds = jnp.expm1(share * jnp.log1p(plan.seconds))
+            plan = dataclasses.replace(plan, seconds=seconds)
+        return hardware.deploy(chip, params, plan), read
 
     def update(state: State, batch: Any) -> tuple[State, Sums]:
         def loss(learned: Any) -> tuple[jax.Array, Any]:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import optax
 import pytest
 
 from jaxedge import models
+from jaxedge.core.checks import UsageError
 from jaxedge.hardware import crossbar, devices
 from jaxedge.recipes import settings, supervised
 
@@ -73,6 +76,34 @@ def test_padded_rows_weigh_nothing(key, batch):
         assert sums["accuracy"] == right.sum()
         learned = kernel_of(update(state, part)[0].learned)
         np.testing.assert_allclose(learned, kernel - gradient, rtol=1e-4)
+
+
+def test_chips_of_every_age_are_trained_on(key, batch):
+    """A cell that halves in time tells the age that each step has seen."""
+    device = devices.get(
+        "pcm_nandakumar2019", write_error=0.0, flicker=0.0, t0=1.0, drift=5.0
+    )
+    spec = crossbar.Spec(device, seconds=1e6)
+    placement = supervised.place("aged_chips", spec)
+    one = linear(optax.sgd(0.0), placement=placement)
+    _, losses = jax.lax.scan(
+        lambda state, _: one.update(state, batch(0)), one.init(key), length=8
+    )
+    assert np.unique(losses["loss"]).size == 8
+
+    def loss(seconds):
+        fixed = dataclasses.replace(spec, seconds=seconds)
+        recipe = linear(
+            optax.sgd(0.0), placement=supervised.place("one_chip", fixed)
+        )
+        return recipe.update(recipe.init(key), batch(0))[1]["loss"]
+
+    ends = sorted(float(loss(t)) for t in (0.0, 1e6))
+    spread = 0.2 * (ends[1] - ends[0])  # Chips differ in their drift.
+    assert ends[0] - spread < losses["loss"].min()
+    assert losses["loss"].max() < ends[1] + spread
+    with pytest.raises(UsageError, match="give the greatest age"):
+        supervised.place("aged_chips", crossbar.Spec(device))
 
 
 @pytest.mark.parametrize("fresh", [False, True])
