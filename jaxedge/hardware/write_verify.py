@@ -16,6 +16,7 @@ from jaxedge.core.keys import check_key, stream
 from jaxedge.core.trees import pytree, static
 from jaxedge.hardware.devices.base import Device
 from jaxedge.hardware.devices.pulsed import Cells, Pulsed
+from jaxedge.hardware.devices.wrapper import Wrapper
 
 
 class Written(NamedTuple):
@@ -144,27 +145,30 @@ def write_again(
         seen = device.read(stream(key, "read", i), cells)
         return cells, jnp.abs(seen - target_S) <= tolerance_S
 
-    def goes_on(carry: tuple[Any, ...]) -> jax.Array:
-        i, _, _, done = carry
-        return (i < max_events) & ~jnp.all(done)
-
-    def repeat(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        i, cells, events, done = carry
+    def repeat(carry: tuple[Any, ...], i: jax.Array) -> tuple[Any, ...]:
+        cells, events, done = carry
         new, fits = event(i)
         cells = jax.tree.map(lambda a, b: jnp.where(done, a, b), cells, new)
-        return i + 1, cells, events + ~done, done | fits
+        return cells, events + ~done, done | fits
+
+    def step(carry: tuple[Any, ...], i: jax.Array) -> tuple[Any, None]:
+        # Once all cells have converged nothing is drawn any more; a scan, for
+        # unlike a while loop it has gradients.
+        over = jnp.all(carry[-1])
+        carry = jax.lax.cond(over, lambda c, _: c, repeat, carry, i)
+        return carry, None
 
     cells, done = event(jnp.int32(0))
     events = jnp.ones(done.shape, jnp.int32)
-    _, cells, events, done = jax.lax.while_loop(
-        goes_on, repeat, (jnp.int32(1), cells, events, done)
+    (cells, events, done), _ = jax.lax.scan(
+        step, (cells, events, done), jnp.arange(1, max_events)
     )
     joules = None if event_joules is None else jnp.sum(events * event_joules)
     return Written(cells, events, done, joules)
 
 
 @pytree
-class Verified(Device[Written]):
+class Verified(Wrapper[Written]):
     """A device whose `program` is `write_again`.
 
     So a crossbar, a study or a sweep can be put on write-verified cells.
@@ -180,21 +184,6 @@ class Verified(Device[Written]):
     tolerance_S: ArrayLike
     event_joules: ArrayLike | None = None
     max_events: int = static(default=100)
-
-    @property
-    def g_min(self) -> ArrayLike:
-        """Of the device, S."""
-        return self.device.g_min
-
-    @property
-    def g_max(self) -> ArrayLike:
-        """Of the device, S."""
-        return self.device.g_max
-
-    @property
-    def read_noise(self) -> ArrayLike:
-        """Of the device."""
-        return self.device.read_noise
 
     def program(
         self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
@@ -220,11 +209,13 @@ class Verified(Device[Written]):
     def read_std(self, cells: Written, seconds: ArrayLike = 0.0) -> jax.Array:
         return self.device.read_std(cells.cells, seconds)
 
-    def weight_scale(self, weights: jax.Array) -> jax.Array:
-        return self.device.weight_scale(weights)
+    def read(
+        self, key: jax.Array, cells: Written, seconds: ArrayLike = 0.0
+    ) -> jax.Array:
+        return self.device.read(key, cells.cells, seconds)
 
     def check(self) -> None:
-        self.device.check()
+        super().check()
         checks.in_range("tolerance_S", self.tolerance_S, 0)
         checks.whole("max_events", self.max_events, 1)
         if self.event_joules is not None:

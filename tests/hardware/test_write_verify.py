@@ -216,6 +216,23 @@ def test_a_crossbar_holds_verified_cells(key):
     np.testing.assert_array_equal(cells.converged, ~stuck)
 
 
+def test_verified_cells_have_slopes_and_can_be_swept(key):
+    target = jnp.linspace(1, 20, 8) * MICRO
+
+    @jax.jit
+    def cells(noise):
+        plain = devices.get("ideal", program_noise=0.0)
+        device = Verified(plain, MICRO).replace(program_noise=noise)
+        return device.conductance(device.program(key, target)).sum()
+
+    slope = jax.grad(cells)(0.02)
+    near = (cells(0.02001) - cells(0.01999)) / 2e-5
+    np.testing.assert_allclose(slope, near, rtol=0.05)
+    each = jnp.stack([cells(n) for n in (0.0, 0.05)])
+    both = jax.vmap(cells)(jnp.array([0.0, 0.05]))
+    np.testing.assert_allclose(both, each, rtol=1e-5)
+
+
 BAD = [
     (lambda: written(jax.random.key(0), most=0), ["max_pulses is 0"]),
     (lambda: written(jax.random.key(0), tolerance=-1.0), ["tolerance_S"]),
