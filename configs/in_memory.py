@@ -16,8 +16,8 @@ other rates of SGD, .003 to .03, gave 74 to 81 % with the first seed).
 
 The paper's networks and data are others, so that no number of it is expected
 here; rates, transfers and widths were chosen in trials with the first seed,
-whose output showed the test split too. Unknown, and therefore labelled defaults:
-energy of a pulse, endurance, conductance of a weight.
+whose output showed the test split too. Unknown, and therefore labelled
+defaults: energy of a pulse, endurance, conductance of a weight.
 """
 
 from ml_collections import ConfigDict
