@@ -88,10 +88,19 @@ SHAPES = {
 }
 OUTPUT = (3, 3, 4, 4)
 
-pytestmark = [
-    pytest.mark.parametrize("op", SHAPES),
-    pytest.mark.parametrize("name", CASES),
-]
+# A convolution unrolls into the vectors of `dot` where converters or bent cells
+# see them: the first such cases stand for the others.
+UNROLLED = ("offset", "bent", "sar", "stochastic", "ranges")
+
+pytestmark = pytest.mark.parametrize(
+    "op, name",
+    [
+        (op, name)
+        for name in CASES
+        for op in SHAPES
+        if op == "dot" or name not in UNROLLED
+    ],
+)
 
 
 def run(op, spec, chip_key, read_key, x, w):
