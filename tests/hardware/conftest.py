@@ -3,7 +3,6 @@
 import jax
 import pytest
 
-
 # What they check is arithmetic, which the contract tables run on every version.
 PHYSICS = {
     "test_adc",
