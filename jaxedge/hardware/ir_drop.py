@@ -41,9 +41,9 @@ def approximate(
     """The matrix that an array with its wires multiplies by, approximately.
 
     On the arrays of device_physics 4.1 (half of the cells formed, half of the
-    rows on) currents keep within 1.3 % of their spread of the exact ones at
-    128 x 128 and 1 ohm, where ideal wires are 122 % off, and within 10 % at
-    256 x 256 (tests, `error`).
+    rows on) currents are within 1.2 % of their spread of the exact ones at
+    128 x 128 and 1 ohm, where ideal wires are 122 % off, and within 9.4 % at
+    256 x 256 (`scripts/bench/wires.py --drop`).
 
     Args:
         conductance: of the cells, S, [..., R, C]: drivers at the left ends of
@@ -135,7 +135,7 @@ def calibrate(
             vectors, half of the rows on.
 
     Returns:
-        Trims; on arrays like the samples they take a fifth to a third off the
+        Trims; on arrays like the samples they take about a quarter off the
         error of long lines, on others they may not.
 
     Raises:
