@@ -116,7 +116,8 @@ class Crossbar(Weight):
             return jnp.broadcast_to(number, (groups, *jnp.shape(number)))
 
         def parts(a: jax.Array, axis: int) -> jax.Array:
-            if a.shape[axis] == 1:  # A ramp is shared.
+            # A ramp is shared, and what is one number of the whole.
+            if not jnp.ndim(a) or a.shape[axis] == 1:
                 return every(a)
             return jnp.stack(jnp.split(a, groups, axis))
 
@@ -173,15 +174,33 @@ class Crossbar(Weight):
             return limit[:, None] if limit.ndim else limit
         if spec.full_scale == "granular":
             span = jnp.subtract(spec.device.g_max, spec.device.g_min)
-            return span / spec.levels * (2 ** (spec.adc_bits - 1) - 1)
+            levels = 2 ** (spec.adc_bits - 1) - 1
+            # `_digitise` halves the range of currents of one sign.
+            return span / spec.levels * levels * (2 if self._one_sided else 1)
         # Every row driven in the strongest column (D.8, MAX).
-        column = laid.split(self._sliced(self.conductance())[s].max(0)).sum(1)
+        column = laid.split(self._sliced(self._strongest())[s].max(0)).sum(1)
         return spec.adc_range * column.max(-1, keepdims=True)
 
     @property
     def _offset(self) -> bool:
         """Whether a weight is one cell about a middle, and no pair."""
         return self.layout.parts == 1
+
+    @property
+    def _one_sided(self) -> bool:
+        """Whether all currents have one sign: single cells, coded inputs."""
+        return self._offset and self.spec.input_bits is not None
+
+    def _strongest(self) -> jax.Array:
+        """Largest current of each cell per unit of the read voltage, S."""
+        device, g = self.spec.device, self.conductance()
+        if device.linear:
+            return g
+        ends = [
+            sum(t.drive * t.siemens for t in device.curve(v, g)) / v
+            for v in (self.spec.read_volts, -jnp.asarray(self.spec.read_volts))
+        ]
+        return jnp.maximum(*ends)
 
     def _scaled(self, y: Any) -> jax.Array:
         """Outputs in units of the weights."""
@@ -224,9 +243,10 @@ class Crossbar(Weight):
         if spec.read == "vector":
             return Seen(matrices, variance)
         # Both cells of a pair are Gaussian, and so is their difference.
-        noise = jax.random.normal(key, variance.shape, variance.dtype)
-        first = matrices[0] + jnp.sqrt(variance) * noise
-        return Seen((first, *matrices[1:]), None)
+        noise = jnp.sqrt(variance) * jax.random.normal(
+            key, variance.shape, variance.dtype
+        )
+        return Seen(tuple(matrix + noise for matrix in matrices), None)
 
     def _kept(self, g: jax.Array) -> jax.Array:
         """Share of its current that each cell keeps on resistive wires."""
@@ -319,8 +339,12 @@ class Crossbar(Weight):
             total = noisy_product(volts, self._sum(seen), jnp.matmul, key)
         else:
             total = self._converted(drive, seen, key)
-        if self._offset:
-            total -= self._zero() * jnp.sum(drive.codes, -1, keepdims=True)
+        if self._offset:  # What cells in the middle of the range would pass.
+            terms = self.spec.device.curve(
+                jnp.zeros(()), jnp.asarray(self._zero())
+            )
+            for volts, term in zip(self._volts(drive), terms, strict=True):
+                total -= term.siemens * jnp.sum(volts, -1, keepdims=True)
         return total
 
     def _converted(
@@ -349,7 +373,7 @@ class Crossbar(Weight):
         # Single cells and codes give currents of one sign: the zero of the
         # converter then stands in the middle of its range.
         middle = 0.0
-        if self._offset and spec.input_bits is not None:
+        if self._one_sided:
             limit = limit / 2
             middle = limit
         if self.columns is None:

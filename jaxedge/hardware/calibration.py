@@ -56,7 +56,10 @@ class _Tap(Weight):
     ) -> jax.Array:
         noted = self.seen.look(self.leaf, x)
         self.seen.found.setdefault(self.path, []).append(noted)
-        return self.leaf.multiply(x, product, key)
+        leaf = self.leaf
+        if self.seen.look is _needed:  # Later layers see what it then emits.
+            leaf = _with_ranges(leaf, [noted])
+        return leaf.multiply(x, product, key)
 
 
 def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
@@ -127,12 +130,7 @@ def fit(chip: Any, run: Run) -> Any:
         notes = found.get(path)
         if not _is_crossbar(leaf) or not notes:
             return leaf
-        fields = {
-            name: _widest(name, [note[name] for note in notes])
-            for name in notes[0]
-        }
-        spec = dataclasses.replace(leaf.spec, **fields)
-        return dataclasses.replace(leaf, spec=spec)
+        return _with_ranges(leaf, notes)
 
     return map_named(place, chip, is_leaf=_is_crossbar)
 
@@ -168,6 +166,15 @@ def calibrate(
 
     map_named(learn, chip, is_leaf=_is_crossbar)
     return Plan.of(specs)
+
+
+def _with_ranges(leaf: Crossbar, notes: list[Any]) -> Crossbar:
+    """An array with the union of the ranges that its calls asked for."""
+    fields = {
+        name: _widest(name, [note[name] for note in notes]) for name in notes[0]
+    }
+    spec = dataclasses.replace(leaf.spec, **fields)
+    return dataclasses.replace(leaf, spec=spec)
 
 
 def _needed(leaf: Crossbar, x: jax.Array) -> dict[str, Any]:

@@ -35,11 +35,12 @@ class Spec:
         event: number of the programming event: the same chip written again.
         read_volts: voltage of the largest input, V, of cells whose current is
             not linear in it (MNSIM 2.0; unknown for the 40 nm macro).
-        adc_range: share of the full scale that the ADC covers, in (0, 1].
+        adc_range: share of the full scale "max" that the ADC covers, in
+            (0, 1].
         r_wire: resistance of a segment of word or bit line, ohm; None has
             ideal wires.
-        weight_clip: largest weight in standard deviations, above 0; None
-            clips none (see `mapping.map_weights`).
+        weight_clip: largest weight in root mean squares, above 0; None clips
+            none (see `mapping.map_weights`).
         input_range: limits of the DAC, unit of the inputs, for example of
             `calibration.calibrate`; None gives each vector its own. They have
             gradients.
@@ -247,8 +248,13 @@ class Spec:
         shape = tuple(weights.shape)
         columns = None
         if self.adc is not None and self.adc_bits is not None:
-            where = (self.slices, self.layout(shape).units, shape[-1])
+            laid = self.layout(shape)
+            where = (self.slices, laid.row_tiles, shape[-1])
             columns = self.adc.draw(stream(key, "adc"), where, self.adc_bits)
+            # The groups of a tile take turns at its converters.
+            columns = jax.tree.map(
+                lambda a: jnp.repeat(a, laid.groups, 1), columns
+            )
         return Crossbar(
             cells, mapped.scale, self, shape, mapped.origin, columns
         )

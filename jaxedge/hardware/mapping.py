@@ -65,8 +65,9 @@ def map_weights(
         pair: "offset" has one cell a weight, w = 0 in the middle of its
             range; the others are pairs, w = 0 at the lower end of both.
         scaling: "array" has one scale, "column" one for each output.
-        clip: largest weight in standard deviations of the array (or column);
-            larger ones are clipped before they are scaled. None clips none.
+        clip: largest weight in root mean squares of the array (or column),
+            its spread about no weight; larger ones are clipped before they are
+            scaled. None clips none.
         weight_bits: weights are rounded to 2^weight_bits - 1 levels, one of
             them 0; None is continuous.
         slice_bits: bits of one cell; the slices of a weight are digits in
@@ -79,7 +80,7 @@ def map_weights(
     frozen = jax.lax.stop_gradient(matrix)
     axis = 0 if scaling == "column" else None
     if clip is not None:
-        limit = clip * jnp.std(frozen, axis, keepdims=True)
+        limit = clip * jnp.sqrt(jnp.mean(frozen**2, axis, keepdims=True))
         matrix = within(matrix, -limit, limit)
         frozen = jax.lax.stop_gradient(matrix)
     by_column = jax.vmap(device.weight_scale, 1)

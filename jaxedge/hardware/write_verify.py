@@ -142,7 +142,7 @@ def write_again(
 
     def event(i: jax.Array) -> tuple[Any, jax.Array]:
         cells = device.program(key, target_S, first + i)
-        seen = device.read(stream(key, "read", i), cells)
+        seen = device.read(stream(key, "read", first + i), cells)
         return cells, jnp.abs(seen - target_S) <= tolerance_S
 
     def repeat(carry: tuple[Any, ...], i: jax.Array) -> tuple[Any, ...]:

@@ -84,7 +84,9 @@ class Train(NamedTuple):
             papers' released code and leaks the test set into the choice.
         hardware: "ideal", "one_chip" (the same chip at every step),
             "fresh_chips" (a new chip at every step) or "aged_chips" (a new one
-            at any time since programming up to `hardware.seconds`).
+            at any time since programming up to `hardware.seconds`). Converters
+            in training have their full scale, whatever percentiles a study
+            sets them by.
     """
 
     epochs: int

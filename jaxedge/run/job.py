@@ -353,6 +353,7 @@ def _pictures(path: Path, variables: Any, chip: Any) -> None:
 
 def interleave(pairs: Any) -> np.ndarray:
     """Pairs side by side, as they lie in the array: [2, I, O] to [I, 2 O]."""
+    pairs = np.reshape(pairs, (-1, *np.shape(pairs)[-2:]))  # Slices too.
     return np.moveaxis(pairs, 0, -1).reshape(pairs.shape[1], -1)
 
 

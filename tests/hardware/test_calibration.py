@@ -90,6 +90,23 @@ def test_coded_inputs_scale_their_currents():
         assert np.corrcoef(y, ideal)[0, 1] > 0.97
 
 
+def test_later_layers_are_calibrated_on_what_earlier_ones_then_emit():
+    params, x = network()
+    spec = Spec(
+        SPEC.device,
+        rows=512,
+        input_bits=8,
+        input_percentile=100.0,
+        adc_bits=3,
+        adc_percentile=100.0,
+    )
+    plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
+    chip = hw.deploy(KEY, params, plan)
+    hidden = jax.nn.relu(hw.dot(x, chip["a"]["kernel"]))
+    high = float(plan.specs[1].input_range.hi)
+    np.testing.assert_allclose(high, float(hidden.max()), rtol=0.05)
+
+
 def test_ranges_of_slices_lie_apart():
     params, x = network()
     spec = dataclasses.replace(

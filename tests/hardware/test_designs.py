@@ -83,7 +83,7 @@ def test_a_column_of_its_own_scale_fills_the_range():
 def test_weights_beyond_the_clip_are_clipped():
     x, w = operands()
     found, leaf = read(x, w, weight_clip=1.5)
-    limit = 1.5 * np.std(w)
+    limit = 1.5 * np.sqrt(np.mean(np.square(w)))
     np.testing.assert_allclose(
         found, x @ np.clip(w, -limit, limit), rtol=1e-4, atol=1e-4
     )
@@ -287,7 +287,7 @@ def test_bent_cells_are_read_at_the_read_voltage(fields, sizes):
     bent = 0.2 * np.sinh(v / 0.2) if "iv_v0" in fields else v + v**2 + 9 * v**3
     g = np.asarray(leaf.conductance(), np.float64)
     current = bent @ (g[0] if len(g) == 1 else g[0] - g[1])
-    current -= v.sum(-1, keepdims=True) * float(leaf.origin)
+    current -= bent.sum(-1, keepdims=True) * float(leaf.origin)
     expected = current * float(leaf.scale) * full / 0.3
     limit = 2e-2 if "adc_bits" in sizes else 2e-4
     np.testing.assert_allclose(found, expected, atol=limit)
@@ -305,6 +305,40 @@ def test_a_chip_may_be_written_again():
     assert np.abs(first - second).max() > 0.01
     with pytest.raises(core.UsageError, match="event must be a whole number"):
         hw.program(KEY, w, Spec(device, event=0.5))
+
+
+def test_the_groups_of_a_tile_share_its_converters():
+    _, w = operands()
+    spec = Spec(DEVICE, adc_bits=12, adc=Adc(offset=1.0), rows=12, rows_on=4)
+    columns = hw.program(KEY, w, spec).columns
+    offset = np.asarray(columns.offset)  # [1, 2 tiles of 3 groups, O]
+    assert offset.shape == (1, 6, OUTPUTS)
+    np.testing.assert_array_equal(offset[0, :3], offset[0, [0, 0, 0]])
+    assert (offset[0, 0] != offset[0, 3]).all()
+
+
+@pytest.mark.parametrize("read_mode", ["vector", "batch"])
+def test_noise_of_bent_cells_is_one_of_their_whole_current(read_mode):
+    device = hw.devices.get("ideal", read_noise=0.05, iv_a3=60.0)
+    w = jnp.linspace(0.2, 1.0, 8)[:, None]
+    leaf = hw.program(KEY, w, Spec(device, read=read_mode))
+    keys = core.chip_keys(KEY, 4000)
+    x = jnp.ones((1, 8))
+    y = jax.jit(jax.vmap(lambda key: hw.dot(x, leaf, key=key)))(keys)
+    # At .15 V the current is 1 + 60 * .15^2 times that of a straight cell.
+    expected = 0.05 * (1 + 60 * 0.15**2) * np.sqrt(np.sum(np.square(w)))
+    np.testing.assert_allclose(np.std(y), expected, rtol=5 / np.sqrt(2 * 4000))
+
+
+def test_the_full_scale_holds_the_current_of_bent_cells():
+    _, w = operands()
+    device = hw.devices.get("ideal", iv_v0=0.05)
+    spec = Spec(device, input_bits=8, adc_bits=14)
+    x = jnp.ones((1, INPUTS)).at[0, 0].set(0.0)
+    found = hw.dot(x, hw.program(KEY, jnp.abs(w), spec))
+    exact = dataclasses.replace(spec, adc_bits=None)
+    expected = hw.dot(x, hw.program(KEY, jnp.abs(w), exact))
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
 
 
 def test_each_chip_has_its_own_converters():
