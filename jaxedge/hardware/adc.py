@@ -16,6 +16,7 @@ import numpy as np
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
+from jaxedge.hardware import sampling
 from jaxedge.hardware.converters import check_bits, straight_through, within
 
 KINDS = ("uniform", "sar", "ramp")
@@ -99,7 +100,7 @@ class Adc:
         """
 
         def normal(name: str, shape: tuple[int, ...], std: Any) -> jax.Array:
-            return std * jax.random.normal(stream(key, name), shape)
+            return std * sampling.normal(stream(key, name), shape)
 
         shared = (*shape[:-1], 1) if self.kind == "ramp" else shape
         weights = None
@@ -153,7 +154,7 @@ class Adc:
             weights = [over(w) for w in jnp.moveaxis(columns.weights, -1, 0)]
             code = _approach(u + largest, weights) - largest
         elif self.rounding == "stochastic" and key is not None:
-            code = jnp.floor(u + jax.random.uniform(key, u.shape, u.dtype))
+            code = jnp.floor(u + sampling.uniform(key, u.shape, u.dtype))
         else:
             code = jnp.round(u)
         code = jnp.clip(code, -largest, largest)

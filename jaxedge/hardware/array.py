@@ -6,6 +6,7 @@ arrays side by side, C columns of one.
 """
 
 from collections.abc import Iterator
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
-from jaxedge.hardware import converters, ir_drop
+from jaxedge.hardware import converters, ir_drop, sampling
 from jaxedge.hardware.adc import Columns
 from jaxedge.hardware.layout import Layout
 from jaxedge.hardware.noise import Seen, noisy_product, tile_matmul
@@ -86,7 +87,7 @@ class Crossbar(Weight):
     def variance(self) -> jax.Array:
         """Variance of one read of G+ - G-, S^2, [I, O] or [S, I, O]."""
         std = self.spec.device.read_std(self.cells, self.spec.seconds)
-        return jnp.sum(std**2, -3)
+        return _power(std)
 
     def multiply(
         self, x: jax.Array, product: Product, key: jax.Array | None
@@ -239,11 +240,11 @@ class Crossbar(Weight):
         else:
             # A cell's noise is lost twice: by its drive and on its way out.
             std = spec.device.read_std(self.cells, spec.seconds)
-            variance = jnp.sum((kept**2 * std) ** 2, -3)
+            variance = _power(kept**2 * std)
         if spec.read == "vector":
             return Seen(matrices, variance)
         # Both cells of a pair are Gaussian, and so is their difference.
-        noise = jnp.sqrt(variance) * jax.random.normal(
+        noise = jnp.sqrt(variance) * sampling.normal(
             key, variance.shape, variance.dtype
         )
         return Seen(tuple(matrix + noise for matrix in matrices), None)
@@ -385,6 +386,13 @@ class Crossbar(Weight):
                 current - middle, limit, spec.adc_bits, columns, noise
             )
         return value + middle
+
+
+def _power(std: jax.Array) -> jax.Array:
+    """Variance of the sum of both cells of a pair, [..., I, O]."""
+    # XLA on CPU sums over an axis of two several times more slowly.
+    cells = [jnp.square(std[..., i, :, :]) for i in range(std.shape[-3])]
+    return functools.reduce(jnp.add, cells)
 
 
 class _Drive(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxedge.hardware.sampling import draw_if
+from jaxedge.hardware import sampling
 from jaxedge.hardware.weights import Product, matmul
 
 
@@ -43,7 +43,9 @@ def noisy_product(
     # sqrt has no slope at 0, where no input is lit.
     std = jnp.sqrt(jnp.maximum(power, jnp.finfo(y.dtype).tiny))
     noisy = jnp.any(array.variance > 0)
-    return y + std * draw_if(noisy, jax.random.normal, key, y.shape, y.dtype)
+    return y + std * sampling.draw_if(
+        noisy, sampling.to_normal, key, y.shape, y.dtype
+    )
 
 
 # So many products one after the other beat a batched one on CPU.

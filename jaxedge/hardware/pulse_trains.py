@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
+from jaxedge.hardware import sampling
 from jaxedge.hardware.devices.pulsed import Cells, Pulsed
 
 
@@ -174,7 +175,7 @@ def _fire(
 
     def train(name: str, v: jax.Array, p: jax.Array) -> jax.Array:
         shape = (v.shape[0], L, v.shape[1])
-        u = jax.random.uniform(stream(key, name), shape)
+        u = sampling.uniform(stream(key, name), shape)
         return jnp.where(sent & (u < p[:, None]), jnp.sign(v)[:, None], 0)
 
     return train("rows", x_BxI, p_x), train("columns", d_BxO, p_d)

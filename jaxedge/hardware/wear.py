@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.core.trees import pytree, static
+from jaxedge.hardware import sampling
 
 FAMILIES = ("lognormal", "weibull")
 
@@ -32,7 +33,7 @@ class Wear:
     def lifetimes(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Pulses that each cell survives, float32; consumes `key`."""
         if self.family == "lognormal":
-            ln = jax.random.normal(key, shape)
+            ln = sampling.normal(key, shape)
         else:
             hazard = jax.random.exponential(key, shape)  # -ln U
             floor = jnp.finfo(hazard.dtype).tiny

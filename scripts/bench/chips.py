@@ -30,7 +30,8 @@ def draws(key: jax.Array, variables: Any, test: study.Frames) -> jax.Array:
     """
     cells = 2 * sum(w.size for w in weights(variables))
     noises = test.y.size * sum(w.shape[-1] for w in weights(variables))
-    return floor.draws(key, 2 * cells + noises, cells)
+    active = jnp.ravel(test.x)[0] < jnp.inf
+    return floor.draws(key, active, 2 * cells + noises, cells)
 
 
 def products(key: jax.Array, variables: Any, test: study.Frames) -> jax.Array:

@@ -10,23 +10,33 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
+from jaxedge.hardware import sampling
 from jaxedge.run import chips
 
 # A function of a key and further arguments, and those arguments.
 Work = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def draws(key: jax.Array, normals: int, uniforms: int) -> jax.Array:
-    """Random numbers as cheaply as JAX draws them, in memory and read once.
+def draws(
+    key: jax.Array, active: jax.Array, normals: int, uniforms: int
+) -> jax.Array:
+    """Random numbers as cheaply as we can, in memory and read once.
 
     Each goes through a product, because XLA would not compute a number that
-    nothing reads.
+    nothing reads. `active` is true, but not for the compiler to know.
     """
     k_normal, k_uniform = jax.random.split(key)
-    total = _read(jax.random.normal(k_normal, (_padded(normals),)))
+    law, shape = sampling.to_normal, (_padded(normals),)
+    drawn = sampling.draw_if(active, law, k_normal, shape, jnp.float32)
+    total = _read(drawn)
     if uniforms:
-        total += _read(jax.random.uniform(k_uniform, (_padded(uniforms),)))
+        total += _read(sampling.uniform(k_uniform, (_padded(uniforms),)))
     return total
+
+
+def stock_draws(key: jax.Array, normals: int) -> jax.Array:
+    """The same with `jax.random.normal`, for comparison."""
+    return _read(jax.random.normal(key, (_padded(normals),)))
 
 
 def products(

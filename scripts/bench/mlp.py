@@ -33,9 +33,17 @@ def outputs(key: jax.Array, params: Any, x: jax.Array, spec: Any) -> jax.Array:
 
 
 def draws(key: jax.Array, params: Any, x: jax.Array) -> jax.Array:
+    return floor.draws(key, x[0, 0] < 2, numbers(params, x), 0)
+
+
+def stock_draws(key: jax.Array, params: Any, x: jax.Array) -> jax.Array:
+    return floor.stock_draws(key, numbers(params, x))
+
+
+def numbers(params: Any, x: jax.Array) -> int:
     """One normal a cell of a pair, one an output and vector."""
     cells = 2 * sum(w.size for w in params.values())
-    return floor.draws(key, cells + len(x) * sum(WIDTHS[1:]), 0)
+    return cells + len(x) * sum(WIDTHS[1:])
 
 
 def products(key: jax.Array, params: Any, x: jax.Array) -> jax.Array:
@@ -61,6 +69,7 @@ def console() -> int:
     device = devices.get("ideal", program_noise=0.03, read_noise=0.02)
     work: dict[str, floor.Work] = {
         "random numbers": (draws, (params, x)),
+        "jax.random.normal": (stock_draws, (params, x)),
         "matrix products": (products, (params, x)),
         "chips": (outputs, (params, x, crossbar.Spec(device))),
     }

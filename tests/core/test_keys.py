@@ -159,6 +159,35 @@ def test_streams_of_a_lattice_are_ordered_apart(key):
     assert abs(np.corrcoef(x, y)[0, 1]) < 5 / 64
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 500), (0,)])
+def test_an_unrolled_key_draws_the_numbers_of_jax(key, shape):
+    quick = keys.unrolled(key)
+    assert quick.dtype != key.dtype
+    for draw in (jax.random.bits, jax.random.uniform, jax.random.normal):
+        np.testing.assert_array_equal(draw(quick, shape), draw(key, shape))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
+def test_an_unrolled_key_draws_words_of_every_width(key, dtype):
+    ours = jax.random.bits(keys.unrolled(key), (9,), dtype)
+    np.testing.assert_array_equal(ours, jax.random.bits(key, (9,), dtype))
+
+
+def test_unrolled_keys_of_a_batch_draw_each_their_own(key):
+    split = core.chip_keys(key, 3)
+    draw = lambda k: jax.random.bits(keys.unrolled(k), (5,))  # noqa: E731
+    mapped = jax.jit(jax.vmap(draw))(split)
+    stock = jax.vmap(lambda k: jax.random.bits(k, (5,)))(split)
+    np.testing.assert_array_equal(mapped, stock)
+
+
+@pytest.mark.parametrize("other", [core.mirror, keys.lattice])
+def test_twins_and_lattices_stay_what_they_are(key, other):
+    assert keys.unrolled(other(key)).dtype == other(key).dtype
+    once = keys.unrolled(key)
+    assert keys.unrolled(once).dtype == once.dtype
+
+
 def test_raw_keys_have_no_twin():
     with pytest.raises(core.UsageError, match=r"jax\.random\.key"):
         core.mirror(jax.random.PRNGKey(0))

@@ -19,8 +19,8 @@ from jax.typing import ArrayLike
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree
+from jaxedge.hardware import sampling
 from jaxedge.hardware.converters import within
-from jaxedge.hardware.sampling import draw_if
 
 MICRO = 1e-6
 C = TypeVar("C")
@@ -78,7 +78,7 @@ class Device(Generic[C]):
     ) -> jax.Array:
         """One noisy read of every cell (S); consumes `key`."""
         g = self.conductance(cells, seconds)
-        noise = jax.random.normal(key, g.shape, g.dtype)
+        noise = sampling.normal(key, g.shape, g.dtype)
         return g + self.read_std(cells, seconds) * noise
 
     @property
@@ -155,8 +155,8 @@ class Programmed(Device[Level]):
         target_S = within(physical(target_S), self.g_min, self.g_max)
         std = jnp.multiply(self.program_noise, self.g_max)
         key = event_key(key, event)
-        eps = draw_if(
-            std > 0, jax.random.normal, key, target_S.shape, target_S.dtype
+        eps = sampling.draw_if(
+            std > 0, sampling.to_normal, key, target_S.shape, target_S.dtype
         )
         g = target_S + std * eps
         # Not maximum, whose slope at 0 is a half.

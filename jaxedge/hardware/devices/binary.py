@@ -13,11 +13,11 @@ import numpy as np
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
+from jaxedge.hardware import sampling
 from jaxedge.hardware.converters import straight_through
 from jaxedge.hardware.devices.base import MICRO, Device, event_key, physical
 from jaxedge.hardware.devices.families import FAMILIES
 from jaxedge.hardware.devices.faults import PRISTINE, check_shares
-from jaxedge.hardware.sampling import draw_if, normal, open_uniform
 
 
 class Switched(NamedTuple):
@@ -119,7 +119,7 @@ class SwitchedRram(Device[Switched]):
         """Cells whose levels are drawn and whose faults are pinned."""
         spread = jnp.add(self.lrs_std, self.hrs_std)
         faults = jnp.add(self.stuck_on, self.stuck_off) + self.unformed
-        high, low = draw_if(
+        high, low = sampling.draw_if(
             spread + faults > 0,
             _levels,
             key,
@@ -127,10 +127,11 @@ class SwitchedRram(Device[Switched]):
             state.dtype,
             (self,),
             _nominal,
+            each=3,
         )
-        eps = draw_if(
+        eps = sampling.draw_if(
             jnp.greater(self.c2c, 0),
-            jax.random.normal,
+            sampling.to_normal,
             stream(event_key(key, event), "cycle"),
             state.shape,
             state.dtype,
@@ -159,7 +160,7 @@ class RandomRram(SwitchedRram):
         self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
     ) -> Switched:
         target_S = physical(target_S)
-        u = jax.random.uniform(
+        u = sampling.uniform(
             stream(key, "forming"), target_S.shape, target_S.dtype
         )
         formed = u < self.formed
@@ -207,14 +208,11 @@ def forming_probability(
     return jax.scipy.stats.norm.cdf(jnp.asarray(volts), mean, std)
 
 
-def _levels(
-    key: jax.Array, shape: tuple[int, ...], dtype: Any, device: SwitchedRram
-) -> tuple[jax.Array, jax.Array]:
-    """High and low levels, equal where a cell is stuck."""
-    # One draw for all three: a chip costs little beside its numbers.
-    u_lrs, u_hrs, u_stuck = open_uniform(key, (3, *shape), dtype)
+def _levels(u: jax.Array, device: SwitchedRram) -> tuple[jax.Array, jax.Array]:
+    """High and low levels, equal where a cell is stuck; u [3, n] on (-1, 1)."""
+    u_lrs, u_hrs, u_stuck = u
     high = FAMILIES[device.family](u_lrs, device.lrs_mean, device.lrs_std)
-    low = jnp.abs(device.hrs_mean + device.hrs_std * normal(u_hrs))
+    low = jnp.abs(device.hrs_mean + device.hrs_std * sampling.to_normal(u_hrs))
     off = u_stuck > 1 - 2 * device.stuck_off
     on = u_stuck < 2 * device.stuck_on - 1
     unformed = ~on & (u_stuck < 2 * (device.stuck_on + device.unformed) - 1)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxedge.hardware.sampling import normal
+from jaxedge.hardware.sampling import to_normal
 
 
 def truncated(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
@@ -14,7 +14,7 @@ def truncated(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
     spread = jnp.greater(std, 0)
     mean_stds = jnp.asarray(mean, u.dtype) / jnp.where(spread, std, 1)
     below = jnp.where(spread, jax.scipy.stats.norm.cdf(-mean_stds), 0)
-    return jnp.asarray(mean) + std * normal(u * (1 - below) + below)
+    return jnp.asarray(mean) + std * to_normal(u * (1 - below) + below)
 
 
 def lognormal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
@@ -27,7 +27,7 @@ def lognormal(u: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
     safe = jnp.where(large, power, 1)
     factor = jnp.where(large, jnp.sqrt(jnp.log1p(safe) / safe), 1 - power / 4)
     location = jnp.log(jnp.asarray(mean)) - jnp.log1p(power) / 2
-    return jnp.exp(location + ratio * factor * normal(u))
+    return jnp.exp(location + ratio * factor * to_normal(u))
 
 
 FAMILIES: dict[str, Callable[..., jax.Array]] = {

@@ -10,6 +10,7 @@ import numpy as np
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree
+from jaxedge.hardware import sampling
 from jaxedge.hardware.devices.base import MICRO, Device
 from jaxedge.hardware.devices.wrapper import Wrapper
 
@@ -53,7 +54,7 @@ class _Pinned(Wrapper[Faulted]):
     ) -> jax.Array:
         g = self.device.read(key, cells.cells, seconds)
         # The numbers that the device would use here, which no other cell has.
-        noise = jax.random.normal(key, g.shape, g.dtype)
+        noise = sampling.normal(key, g.shape, g.dtype)
         stuck = cells.pinned + self.read_noise * cells.pinned * noise
         return cells.sound * g + (1 - cells.sound) * stuck
 
@@ -86,7 +87,7 @@ class Faulty(_Pinned):
     ) -> Faulted:
         cells = self.device.program(key, target_S, event)
         g = self.device.conductance(cells)
-        u = jax.random.uniform(stream(key, "faults"), g.shape, g.dtype)
+        u = sampling.uniform(stream(key, "faults"), g.shape, g.dtype)
         on, off = u < self.stuck_on, u >= 1 - jnp.asarray(self.stuck_off)
         unformed = ~on & (u < jnp.add(self.stuck_on, self.unformed))
         sound = jnp.where(on | off | unformed, 0, 1).astype(g.dtype)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
+from jaxedge.hardware import sampling
 from jaxedge.hardware.converters import within
 from jaxedge.hardware.devices import tables
 from jaxedge.hardware.devices.base import (
@@ -323,7 +324,7 @@ _NANOAMPERE = 1e-9 / 0.1  # S at 0.1 V
 def _normal(key: jax.Array, name: str, like: jax.Array) -> jax.Array:
     """Standard normal numbers of a named stream, drawn flat."""
     # A short last axis defeats vector instructions.
-    drawn = jax.random.normal(stream(key, name), (like.size,), like.dtype)
+    drawn = sampling.normal(stream(key, name), (like.size,), like.dtype)
     return drawn.reshape(like.shape)
 
 

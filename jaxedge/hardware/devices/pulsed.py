@@ -22,9 +22,9 @@ from jax.typing import ArrayLike
 from jaxedge.core import checks
 from jaxedge.core.keys import check_key, stream
 from jaxedge.core.trees import pytree, static
+from jaxedge.hardware import sampling
 from jaxedge.hardware.devices import pulse_moments
 from jaxedge.hardware.devices.base import MICRO
-from jaxedge.hardware.sampling import draw_if
 from jaxedge.hardware.wear import Wear
 
 P = TypeVar("P", bound="Pulsed")
@@ -139,7 +139,7 @@ class Pulsed:
         self.check()
 
         def normal(name: str) -> jax.Array:
-            return jax.random.normal(stream(key, name), shape)
+            return sampling.normal(stream(key, name), shape)
 
         high = jnp.abs(self.w_max * (1 + self.w_max_dtod * normal("high")))
         low = -jnp.abs(self.w_min * (1 + self.w_min_dtod * normal("low")))
@@ -253,7 +253,7 @@ class Pulsed:
             self.dw_min_std,
             relative=self.relative_noise,
         )
-        noise = jax.random.normal(stream(key, "many"), w.shape, w.dtype)
+        noise = sampling.normal(stream(key, "many"), w.shape, w.dtype)
         w = jnp.clip(w + noise * _root(variance), cells.low, cells.high)
         return self._moved(key, cells, w, ups, downs)
 
@@ -282,7 +282,7 @@ class Pulsed:
     def read(self, key: jax.Array, cells: Cells) -> jax.Array:
         """One noisy read of every cell, S; consumes `key`."""
         g = self.conductance(cells)
-        noise = jax.random.normal(key, g.shape, g.dtype)
+        noise = sampling.normal(key, g.shape, g.dtype)
         return g + self.read_noise * g * noise
 
     def joules(self, cells: Cells) -> jax.Array | None:
@@ -343,7 +343,9 @@ class Pulsed:
     def _noise(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Relative deviations of one pulse of every cell."""
         std = jnp.asarray(self.dw_min_std)
-        drawn = draw_if(std > 0, jax.random.normal, key, shape, jnp.float32)
+        drawn = sampling.draw_if(
+            std > 0, sampling.to_normal, key, shape, jnp.float32
+        )
         return std * drawn
 
     def _moved(
@@ -356,8 +358,9 @@ class Pulsed:
     ) -> Cells:
         """Cells after their pulses; write noise is new where there were any."""
         std = jnp.multiply(self.write_noise_std, self.dw_min)
-        noise = draw_if(
-            std > 0, jax.random.normal, stream(key, "write"), w.shape, w.dtype
+        key = stream(key, "write")
+        noise = sampling.draw_if(
+            std > 0, sampling.to_normal, key, w.shape, w.dtype
         )
         touched = (ups + downs > 0) & ~cells.stuck
         return cells._replace(

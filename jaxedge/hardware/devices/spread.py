@@ -13,7 +13,7 @@ from jaxedge.core.trees import pytree, static
 from jaxedge.hardware.devices.base import Device, event_key
 from jaxedge.hardware.devices.families import FAMILIES
 from jaxedge.hardware.devices.wrapper import Wrapper
-from jaxedge.hardware.sampling import draw_if, open_uniform
+from jaxedge.hardware.sampling import draw_if
 
 
 class Scaled(NamedTuple):
@@ -81,19 +81,13 @@ class Spread(Wrapper[Scaled]):
         self, key: jax.Array, std: ArrayLike, like: jax.Array
     ) -> jax.Array:
         """Positive numbers of mean 1, ones where `std` is 0."""
-        draw = _FACTORS[self.spread_family]
+        law = _FACTORS[self.spread_family]
         active = jnp.greater(std, 0)
-        return draw_if(active, draw, key, like.shape, like.dtype, (std,), _ones)
+        return draw_if(active, law, key, like.shape, like.dtype, (std,), _ones)
 
 
-def _draw(
-    family: str,
-    key: jax.Array,
-    shape: tuple[int, ...],
-    dtype: Any,
-    std: ArrayLike,
-) -> jax.Array:
-    return FAMILIES[family](open_uniform(key, shape, dtype), 1.0, std)
+def _factor(family: str, u: jax.Array, std: ArrayLike) -> jax.Array:
+    return FAMILIES[family](u, 1.0, std)
 
 
 def _ones(shape: tuple[int, ...], dtype: Any, std: ArrayLike) -> jax.Array:
@@ -102,4 +96,4 @@ def _ones(shape: tuple[int, ...], dtype: Any, std: ArrayLike) -> jax.Array:
 
 
 # Made once: `draw_if` compiles anew for every new function.
-_FACTORS = {name: functools.partial(_draw, name) for name in FAMILIES}
+_FACTORS = {name: functools.partial(_factor, name) for name in FAMILIES}

@@ -10,6 +10,7 @@ import numpy as np
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree
+from jaxedge.hardware import sampling
 from jaxedge.hardware.devices.base import Device, root
 from jaxedge.hardware.devices.wrapper import Wrapper
 
@@ -56,7 +57,7 @@ class Telegraph(Wrapper[Trapped]):
     ) -> Trapped:
         cells = self.device.program(key, target_S, event)
         g = self.device.conductance(cells)
-        u = jax.random.uniform(stream(key, "traps"), g.shape, g.dtype)
+        u = sampling.uniform(stream(key, "traps"), g.shape, g.dtype)
         trap = jnp.where(u < self.rtn_share, 1, 0)
         return Trapped(cells, trap.astype(g.dtype))
 
@@ -83,7 +84,7 @@ class Telegraph(Wrapper[Trapped]):
         self, key: jax.Array, cells: Trapped, seconds: ArrayLike = 0.0
     ) -> jax.Array:
         g = self.device.read(key, cells.cells, seconds)
-        u = jax.random.uniform(stream(key, "jumps"), g.shape, g.dtype)
+        u = sampling.uniform(stream(key, "jumps"), g.shape, g.dtype)
         return g * self._level(cells, jnp.where(u < self._high(), 1, 0))
 
     def states(
@@ -111,7 +112,7 @@ class Telegraph(Wrapper[Trapped]):
 
         def step(state: jax.Array, now: tuple[jax.Array, jax.Array]) -> Any:
             index, kept = now  # How much of the state outlasts the step.
-            u = jax.random.uniform(
+            u = sampling.uniform(
                 stream(key, "course", index), state.shape, state.dtype
             )
             state = jnp.where(u < high + (state - high) * kept, 1, 0)
