@@ -142,7 +142,11 @@ def _gradients(apply, right, share, steps):
 
 
 def _dot(a, b):
-    return jnp.sum(a * b, (0, 1), keepdims=True)
+    """Scalar products of the vectors, [1, 1, B]."""
+    # A sum over rows that fill vector instructions, which few vectors do not.
+    parts = jnp.reshape(a * b, (a.shape[0], -1))
+    sums = jnp.ones(len(parts), a.dtype) @ parts
+    return jnp.sum(sums.reshape(1, *a.shape[1:]), 1, keepdims=True)
 
 
 def _ratio(a, b):
@@ -157,20 +161,28 @@ def _grounds(g, w):
 
 def _word_sums(i):
     """sum_k (1 + min(c, k)) i_rk, what cells share on the way to a driver."""
-    turned = jnp.swapaxes(i, 0, 1)
-    return jnp.swapaxes(_running(_running(turned, reverse=True)), 0, 1)
+    total, levers = _levers(jnp.swapaxes(i, 0, 1))
+    segments = jnp.arange(1, len(levers) + 1, dtype=i.dtype)[:, None, None]
+    return jnp.swapaxes(segments * total[None] - levers, 0, 1)
 
 
 def _bit_sums(i):
     """sum_k (R - max(r, k)) i_kc, what they share on the way to a ground."""
-    return _running(_running(i), reverse=True)
+    total, levers = _levers(i)
+    return (levers[-1] + total)[None] - levers
 
 
-def _running(a, reverse=False):
-    """Running sums of the rows; a scan, which reads every row once."""
+def _levers(a):
+    """The sum of all rows, and sum_{k<r} (r - k) a_k for each row r.
 
-    def add(total, row):
-        total = total + row
-        return total, total
+    A scan, which reads every row once.
+    """
 
-    return jax.lax.scan(add, jnp.zeros_like(a[0]), a, reverse=reverse)[1]
+    def add(sums, row):
+        total, lever = sums
+        lever = lever + total
+        return (total + row, lever), lever
+
+    zero = jnp.zeros_like(a[0])
+    (total, _), levers = jax.lax.scan(add, (zero, zero), a)
+    return total, levers

@@ -1,6 +1,7 @@
 """64 chips of a 784-512-256-10 network on 1,000 vectors, beside the floor.
 
     .venv/bin/python scripts/bench/mlp.py [--chips=64] [--repeats=5]
+    .venv/bin/python scripts/bench/mlp.py --chips=10000 --memory  # Peak, once.
 
 Cells are programmed with an error, products are read with noise: the work that
 `analogue_simulators` measures in other simulators. The floor draws one normal
@@ -8,6 +9,7 @@ a cell and one an output, and multiplies matrices of the same shapes.
 """
 
 import argparse
+import resource
 import sys
 from typing import Any
 
@@ -57,6 +59,7 @@ def console() -> int:
     parser.add_argument("--chips", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--target", type=float, default=1.3)
+    parser.add_argument("--memory", action="store_true")
     given = parser.parse_args()
     chips.spread_over_cores()
     key = jax.random.key(0)
@@ -74,6 +77,12 @@ def console() -> int:
         "chips": (outputs, (params, x, crossbar.Spec(device))),
     }
     keys = core.chip_keys(key, given.chips)
+    if given.memory:
+        f, arguments = work["chips"]
+        jax.block_until_ready(chips.chip_map(f, keys, args=arguments))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{given.chips} chips: at most {peak:.2f} GiB resident")
+        return 0
     seconds = floor.turns(work, keys, given.repeats)
     title = f"{given.chips} chips of {VECTORS} vectors"
     return floor.show(title, seconds, given.chips, given.target)
