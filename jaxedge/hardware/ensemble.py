@@ -18,6 +18,7 @@ from jaxedge.core.keys import lattice, stream
 from jaxedge.core.trees import pytree
 from jaxedge.hardware.crossbar import Crossbar, Spec
 from jaxedge.hardware.devices import Device
+from jaxedge.hardware.devices.wrapper import Wrapper
 from jaxedge.hardware.weights import Weight
 
 _TARGETS = 257
@@ -32,8 +33,8 @@ class Moments(NamedTuple):
 
 
 @pytree
-class Cells(Device[Moments]):
-    """Cells known by their mean and spread over chips.
+class Cells(Wrapper[Moments]):
+    """Cells known by their mean and spread over chips, which none resets.
 
     Attributes:
         device: what the cells of one chip are.
@@ -44,21 +45,6 @@ class Cells(Device[Moments]):
     device: Device[Any]
     targets: jax.Array
     table: Moments
-
-    @property
-    def g_min(self) -> ArrayLike:
-        """Of the device, S."""
-        return self.device.g_min
-
-    @property
-    def g_max(self) -> ArrayLike:
-        """Of the device, S."""
-        return self.device.g_max
-
-    @property
-    def read_noise(self) -> ArrayLike:
-        """Of the device."""
-        return self.device.read_noise
 
     def program(
         self, key: jax.Array, target_S: jax.Array, event: ArrayLike = 0
@@ -79,11 +65,11 @@ class Cells(Device[Moments]):
         del seconds
         return cells.std
 
-    def weight_scale(self, weights: jax.Array) -> jax.Array:
-        return self.device.weight_scale(weights)
-
-    def check(self) -> None:
-        self.device.check()
+    def read(
+        self, key: jax.Array, cells: Moments, seconds: ArrayLike = 0.0
+    ) -> jax.Array:
+        # Of these cells, not of the device.
+        return Device.read(self, key, cells, seconds)
 
 
 @pytree

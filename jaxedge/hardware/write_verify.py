@@ -5,6 +5,7 @@ are written in one event are written again until the event falls close enough.
 Both say which cells never got there.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -76,6 +77,25 @@ def write_verify(
             f"a target of shape {jnp.shape(target_S)} does not fit cells of"
             f" shape {cells.w.shape}."
         )
+    after, done = _nudged(
+        key, device, cells, target_S, tolerance_S, jnp.int32(max_pulses)
+    )
+    before, spent = device.joules(cells), device.joules(after)
+    joules = None if spent is None or before is None else spent - before
+    return Written(after, after.pulses - cells.pulses, done, joules)
+
+
+# Compiled apart, for an eager loop would be traced anew in every call.
+@jax.jit
+def _nudged(
+    key: jax.Array,
+    device: Pulsed,
+    cells: Cells,
+    target_S: jax.Array,
+    tolerance_S: ArrayLike,
+    max_pulses: jax.Array,
+) -> tuple[Cells, jax.Array]:
+    """Cells after their pulses, and which of them converged."""
 
     def missing(i: jax.Array, cells: Cells) -> jax.Array:
         return target_S - device.read(stream(key, "read", i), cells)
@@ -98,9 +118,7 @@ def write_verify(
     error = missing(jnp.int32(0), cells)
     start = (jnp.int32(0), cells, error, accepted(error))
     _, after, _, done = jax.lax.while_loop(goes_on, correct, start)
-    before, spent = device.joules(cells), device.joules(after)
-    joules = None if spent is None or before is None else spent - before
-    return Written(after, after.pulses - cells.pulses, done, joules)
+    return after, done
 
 
 def write_again(
@@ -139,6 +157,23 @@ def write_again(
     check_key(key)
     _check(target_S, tolerance_S)
     checks.whole("max_events", max_events, 1)
+    cells, events, done = _rewritten(
+        key, device, target_S, tolerance_S, first, max_events
+    )
+    joules = None if event_joules is None else jnp.sum(events * event_joules)
+    return Written(cells, events, done, joules)
+
+
+@functools.partial(jax.jit, static_argnames="max_events")
+def _rewritten(
+    key: jax.Array,
+    device: Device[Any],
+    target_S: jax.Array,
+    tolerance_S: ArrayLike,
+    first: ArrayLike,
+    max_events: int,
+) -> tuple[Any, jax.Array, jax.Array]:
+    """Cells, how often each was written, and which of them converged."""
 
     def event(i: jax.Array) -> tuple[Any, jax.Array]:
         cells = device.program(key, target_S, first + i)
@@ -160,11 +195,8 @@ def write_again(
 
     cells, done = event(jnp.int32(0))
     events = jnp.ones(done.shape, jnp.int32)
-    (cells, events, done), _ = jax.lax.scan(
-        step, (cells, events, done), jnp.arange(1, max_events)
-    )
-    joules = None if event_joules is None else jnp.sum(events * event_joules)
-    return Written(cells, events, done, joules)
+    start = (cells, events, done)
+    return jax.lax.scan(step, start, jnp.arange(1, max_events))[0]
 
 
 @pytree

@@ -10,6 +10,7 @@ import pytest
 
 from jaxedge import core
 from jaxedge.hardware import devices
+from jaxedge.hardware.write_verify import Verified
 
 MICRO = 1e-6
 NOISY = {"stuck_on": 0.1, "stuck_off": 0.1}
@@ -39,6 +40,9 @@ CASES = {
     "rram_40nm_set_reset, telegraph, cubic": TELEGRAPH | CUBIC | {"c2c": 0.02},
     "pcm_nandakumar2019, spread, sinh": SPREAD
     | {"iv_v0": 0.3, "spread_family": "lognormal"},
+    "ideal, verified": {"program_noise": 0.05, "read_noise": 0.02}
+    | {"tolerance_S": 1.5 * MICRO},
+    "pcm_nandakumar2019, verified": {"tolerance_S": 0.8 * MICRO},
     "ideal, with everything": SPREAD
     | TELEGRAPH
     | CUBIC
@@ -58,7 +62,12 @@ every = pytest.mark.parametrize("name", CASES)
 
 
 def get(name):
-    return devices.get(name.split(",")[0], **CASES[name])
+    fields = dict(CASES[name])
+    tolerance = fields.pop("tolerance_S", None)
+    device = devices.get(name.split(",")[0], **fields)
+    if tolerance is None:
+        return device
+    return Verified(device, tolerance, max_events=4)
 
 
 def target_of(name):
@@ -144,8 +153,8 @@ def test_keys_and_numbers_alone_decide(name):
     assert len(np.unique(g[:CHIPS], axis=0)) == (CHIPS if random else 1)
     assert (g[PLAIN] != g[SCALED]).any()
     np.testing.assert_array_equal(g[SILENT], seen[SILENT])
-    # Only the noise of traps has a mean.
-    if "rtn_amplitude" not in CASES[name]:
+    # Only the noise of traps has a mean, and that of a check decides.
+    if not {"rtn_amplitude", "tolerance_S"} & {*CASES[name]}:
         np.testing.assert_array_equal(g[PLAIN], g[SILENT])
     straight = np.allclose(current, VOLTS * g, rtol=1e-5, atol=1e-12)
     assert get(name).linear == straight
@@ -211,7 +220,9 @@ def test_cells_have_the_targets_shape_in_float32(name, key, shape, dtype):
 
     shapes = jax.eval_shape(everything, jax.ShapeDtypeStruct(shape, dtype))
     for leaf in jax.tree.leaves(shapes):
-        assert leaf.shape == shape and leaf.dtype == jnp.float32
+        assert leaf.shape == shape
+        counted = "verified" in name and leaf.dtype in (jnp.int32, jnp.bool_)
+        assert leaf.dtype == jnp.float32 or counted
 
 
 @every

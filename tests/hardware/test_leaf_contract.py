@@ -13,6 +13,7 @@ from jaxedge import hardware as hw
 from jaxedge.hardware.adc import Adc
 from jaxedge.hardware.converters import Range
 from jaxedge.hardware.crossbar import Spec
+from jaxedge.hardware.write_verify import Verified
 
 
 class Case(NamedTuple):
@@ -24,6 +25,7 @@ class Case(NamedTuple):
     random: bool = False  # another chip key gives another result
     adc: bool = False  # rounding may turn a last bit into one step
     trains: bool = True  # weights have a gradient
+    matrix: bool = False  # holds no kernel
 
 
 def on(device, *, faults=0.0, **sizes):
@@ -59,6 +61,8 @@ RANGES = on(
     adc_limit=1e-4,
     weight_clip=2.0,
 )
+NOISY = hw.devices.get("ideal", program_noise=0.05, read_noise=0.02)
+VERIFIED = Spec(Verified(NOISY, tolerance_S=1e-6, max_events=8))
 CASES = {
     "array": Case(),
     "masked": Case(masked=True),
@@ -77,6 +81,10 @@ CASES = {
     "stochastic": Case(STOCHASTIC, noisy=True, random=True, adc=True),
     "ranges": Case(RANGES, noisy=True, random=True, adc=True),
     "formed": Case(on(FORMED), noisy=True, random=True, trains=False),
+    "verified": Case(VERIFIED, noisy=True, random=True, adc=True),
+    "ensemble": Case(
+        hw.ensemble.ensemble(Spec(NOISY)), noisy=True, matrix=True
+    ),
     "masked_set_reset": Case(on(PAIR), masked=True, noisy=True, random=True),
     "masked_formed": Case(on(FORMED), masked=True, noisy=True, random=True),
 }
@@ -85,21 +93,28 @@ CASES = {
 SHAPES = {
     "dot": ((3, 3, 4, 12), (12, 4)),
     "conv": ((3, 5, 4, 2), (3, 2, 2, 4)),
+    # A channel has a filter of its own, and an array of its own.
+    "depthwise": ((3, 5, 4, 4), (3, 2, 1, 4)),
 }
 OUTPUT = (3, 3, 4, 4)
 
 # A convolution unrolls into the vectors of `dot` where converters or bent cells
 # see them: the first such cases stand for the others.
 UNROLLED = ("offset", "bent", "sar", "stochastic", "ranges")
+# Groups are a matter of `conv` alone: few leaves stand for all.
+DEPTHWISE = ("array", "set_reset", "all_converters", "masked_formed")
+
+
+def meets(op, name):
+    """Whether an operation is tried on a leaf."""
+    if op == "depthwise":
+        return name in DEPTHWISE
+    return op == "dot" or not (name in UNROLLED or CASES[name].matrix)
+
 
 pytestmark = pytest.mark.parametrize(
     "op, name",
-    [
-        (op, name)
-        for name in CASES
-        for op in SHAPES
-        if op == "dot" or name not in UNROLLED
-    ],
+    [(op, name) for name in CASES for op in SHAPES if meets(op, name)],
 )
 
 
@@ -109,7 +124,8 @@ def run(op, spec, chip_key, read_key, x, w):
         w = hw.program(chip_key, w, spec)
     if op == "dot":
         return hw.dot(x, w, key=read_key)
-    return hw.conv(x, w, strides=(2, 1), key=read_key)
+    groups = x.shape[-1] if op == "depthwise" else 1
+    return hw.conv(x, w, strides=(2, 1), groups=groups, key=read_key)
 
 
 def loss(op, spec, chip_key, read_key, x, w):
