@@ -6,6 +6,7 @@ never touches an optional extra:
     core      keys, pytree dataclasses, argument checks
     hardware  what a physical array does to a matrix product
     quantize  number formats
+    features  from raw data to arrays
     learn     learning rules without a network
     models    thin flax.linen networks that run on any hardware
     data      named data sets with one face
@@ -23,6 +24,7 @@ _ROOMS = (
     "hardware",
     "quantize",
     "learn",
+    "features",
     "models",
     "data",
     "recipes",

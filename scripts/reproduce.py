@@ -18,6 +18,7 @@ import sys
 import time
 from typing import Any
 
+import jax
 import numpy as np
 import reproduce_resnet
 
@@ -28,14 +29,18 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {
     "edge_pruning_digits": "configs/edge_pruning.py:digits",
     "edge_pruning_fashion_mnist": "configs/edge_pruning.py:fashion_mnist",
+    "edge_pruning_spoken_digits": "configs/edge_pruning.py:spoken_digits",
     "in_memory_digits": "configs/in_memory.py:digits",
 }
 _PRUNING = ("mask", "weights")
-# What is trained, by the config's `learn.rule`; the first is the baseline of
-# an entry without a mask.
+# The same mask without its dead-band.
+NO_BAND = "mask_without_band"
+# What is trained, by the config's `learn.rule` but for NO_BAND; the first is
+# the baseline of an entry without a mask.
 RULES = {
     "edge_pruning_digits": _PRUNING,
     "edge_pruning_fashion_mnist": _PRUNING,
+    "edge_pruning_spoken_digits": (*_PRUNING, NO_BAND),
     "in_memory_digits": ("float", "sgd", "tiki_taka", "tiki_taka_v2"),
 }
 
@@ -122,7 +127,10 @@ def one(
     """One run in runs/reproduce; only a mask is put on chips."""
     folder = ROOT / "runs" / "reproduce" / name / f"{rule}-{seed}"
     flags = [f"--config={CONFIGS[name]}", f"--workdir={folder}", *rest]
-    own = [f"--config.seed={seed}", f"--config.learn.rule={rule}"]
+    learned = "mask" if rule == NO_BAND else rule
+    own = [f"--config.seed={seed}", f"--config.learn.rule={learned}"]
+    if rule == NO_BAND:
+        own += [f"--config.learn.dead_band_{s}=0.0" for s in ("start", "stop")]
     if rule == "weights":  # A cell that is set or reset holds no such weight.
         own.append("--config.train.hardware=ideal")
     options = main.parse([*flags, *own])
@@ -132,6 +140,7 @@ def one(
         found = json.loads((folder / "summary.json").read_text())
         return {
             "test_accuracy": found["metrics"]["test_accuracy"],
+            "flips_per_weight": found["metrics"]["flips_per_weight"],
             "chips": found["chips"],
             "joules_hardware": found["energy"]["joules_hardware"],
             "seconds": found["seconds"],
@@ -147,15 +156,17 @@ def one(
         seconds = max(seconds, float(json.loads(record.read_text())["train"]))
     workdir.write_json(record, {"train": round(seconds, 1)})
     metrics = job.test(resolved, resolved.recipe.finish(state))
+    counts = jax.device_get(resolved.recipe.summary(state))
     return {
         "test_accuracy": metrics["test_accuracy"],
+        "flips_per_weight": float(counts.get("flips_per_weight", 0)),
         "seconds": {"train": round(seconds, 1)},
     }
 
 
 def summary(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds, in accuracy."""
-    if RULES[name] != _PRUNING:
+    if RULES[name][:2] != _PRUNING:
         return by_rule(RULES[name], rows)
     mask = [r for r in rows if r["rule"] == "mask"]
     ideal = np.array([r["test_accuracy"] for r in mask])
@@ -170,6 +181,24 @@ def summary(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "chips_mean": spread(chips),
         "chips_below_ideal": spread(ideal - chips),
         "yield": spread(np.array([r["chips"]["yield"] for r in mask])),
+        **of_band(mask, [r for r in rows if r["rule"] == NO_BAND]),
+    }
+
+
+def of_band(
+    mask: Sequence[Mapping[str, Any]], free: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the dead-band costs in accuracy and saves in programming."""
+    if not free:
+        return {}
+    lost, share = [], []
+    for with_band, without in zip(mask, free, strict=True):
+        lost.append(without["test_accuracy"] - with_band["test_accuracy"])
+        flips = (row["flips_per_weight"] for row in (with_band, without))
+        share.append(np.divide(*flips))
+    return {
+        "accuracy_lost_to_dead_band": spread(np.array(lost)),
+        "flips_left_by_dead_band": spread(np.array(share)),
     }
 
 
@@ -208,8 +237,6 @@ def commit() -> str:
 
 def machine() -> dict[str, Any]:
     """What it ran on, without naming the machine."""
-    import jax
-
     lines = Path("/proc/cpuinfo")
     models = (
         [

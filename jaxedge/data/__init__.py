@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jaxedge.core import checks
-from jaxedge.data import cifar10, digits, fashion_mnist
+from jaxedge.data import cifar10, digits, fashion_mnist, spoken_digits
 from jaxedge.data.batches import epoch as epoch
 from jaxedge.data.batches import in_order as in_order
 from jaxedge.data.source import Batch as Batch
@@ -33,6 +33,7 @@ BUNDLED: dict[str, Callable[[str], Source]] = {"digits": digits.read}
 ON_DISK: dict[str, Callable[[str, Path], Source]] = {
     "cifar10": cifar10.read,
     "fashion_mnist": fashion_mnist.read,
+    "spoken_digits": spoken_digits.read,
 }
 
 
@@ -42,8 +43,8 @@ def load(
     """The named split of a named data set, checked and ready to use.
 
     Args:
-        name: "digits" (bundled), "cifar10" or "fashion_mnist" (under the data
-            root).
+        name: "digits" (bundled), or "cifar10", "fashion_mnist" or
+            "spoken_digits" (under the data root).
         split: "train", "valid" or "test".
         root: the folder with one folder a data set; by default that of the
             environment variable JAXEDGE_DATA. A bundled data set needs none

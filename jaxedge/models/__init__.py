@@ -7,6 +7,7 @@ layer draws from the stream of its path.
 from jaxedge.models import checkpoints as checkpoints
 from jaxedge.models import resnet as resnet
 from jaxedge.models.cnn import Cnn as Cnn
+from jaxedge.models.crnn import Crnn as Crnn
 from jaxedge.models.layers import Conv as Conv
 from jaxedge.models.layers import Dense as Dense
 from jaxedge.models.mlp import Mlp as Mlp
@@ -15,6 +16,7 @@ from jaxedge.models.resnet import ResNet as ResNet
 __all__ = [
     "Cnn",
     "Conv",
+    "Crnn",
     "Dense",
     "Mlp",
     "ResNet",

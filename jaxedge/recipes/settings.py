@@ -29,9 +29,10 @@ class Model(NamedTuple):
     """Which network.
 
     Attributes:
-        name: "mlp" or "cnn".
+        name: "mlp", "cnn" or "crnn".
         widths: hidden widths of the mlp; for the cnn its two channel counts
-            and its hidden width.
+            and its hidden width; for the crnn two channel counts, its
+            recurrent state and its hidden width.
         bits: resolution of the activations, None for exact ones.
         over: range of the activation quantiser, "example" or "tensor".
     """
@@ -49,11 +50,16 @@ class Model(NamedTuple):
             checks.whole("model.widths", width, 1)
         if self.bits is not None:
             checks.in_range("model.bits", self.bits, 1, 24)
-        if self.name == "cnn" and len(self.widths) != 3:
+        example = _WIDTHS.get(self.name, self.widths)
+        if len(self.widths) != len(example):
             raise checks.UsageError(
-                f"model.widths is {self.widths}, but the cnn takes three: two"
-                " channel counts and a hidden width, such as (64, 16, 128)."
+                f"model.widths is {self.widths}, but the {self.name} takes"
+                f" {len(example)} numbers, such as {example}."
             )
+
+
+# The papers' widths of the networks that take a given number of them.
+_WIDTHS = {"cnn": (64, 16, 128), "crnn": (64, 32, 128, 256)}
 
 
 class Sgd(NamedTuple):
@@ -162,6 +168,14 @@ _MODELS: dict[str, Callable[[Model, int], nn.Module]] = {
         classes,
         (m.widths[0], m.widths[1]),
         m.widths[2],
+        bits=m.bits,
+        over=m.over,
+    ),
+    "crnn": lambda m, classes: models.Crnn(
+        classes,
+        (m.widths[0], m.widths[1]),
+        m.widths[2],
+        m.widths[3],
         bits=m.bits,
         over=m.over,
     ),

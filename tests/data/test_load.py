@@ -17,7 +17,11 @@ def test_unknown_data_set():
     fails(
         "'fashon_mnist'.*mean 'fashion_mnist'.*digits", "fashon_mnist", "test"
     )
-    fails("data set 'x'. Known: cifar10, digits, fashion_mnist", "x", "test")
+    fails(
+        "data set 'x'. Known: cifar10, digits, fashion_mnist, spoken_digits",
+        "x",
+        "test",
+    )
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])

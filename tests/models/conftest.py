@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from jaxedge import models
+
 
 class Reference:
     """The operations of the networks in numpy's float64, one at a time."""
 
     @staticmethod
-    def conv(x, kernel):
+    def conv(x, kernel, strides=(1, 1)):
         """Valid correlation: [B, H, W, I], [h, w, I, O] -> [B, H', W', O]."""
+        down, along = strides
 
         def channel(image, window):
             parts = zip(
@@ -25,7 +28,7 @@ class Reference:
                 np.stack([channel(image, kernel[..., o]) for o in outputs], -1)
                 for image in x
             ]
-        )
+        )[:, ::down, ::along]
 
     @staticmethod
     def pool(x):
@@ -71,9 +74,8 @@ def _watched(model):
 
         def record(following, args, kwargs, context):
             y = following(*args, **kwargs)
-            name = "/".join(context.module.path)
-            if name.startswith(("Conv", "Dense")):
-                layers[name] = args[0], y
+            if isinstance(context.module, models.Conv | models.Dense):
+                layers["/".join(context.module.path)] = args[0], y
             return y
 
         with nn.intercept_methods(record):

@@ -11,6 +11,7 @@ from jaxedge.hardware import crossbar, devices
 NETWORKS = {
     "mlp": models.Mlp((6, 5)),
     "cnn, 4 bits": models.Cnn(3, (4, 3), 5),
+    "crnn, 3 bits": models.Crnn(3, (4, 3), 5, 6, bits=3),
     "resnet": models.ResNet(
         3, 8, channels=(4,), folded=True, mean=(0.1,), std=(1.0,)
     ),
@@ -20,7 +21,7 @@ CHIP = crossbar.Spec(devices.get("ideal", program_noise=0.1, read_noise=0.1))
 
 def inputs(seed):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(4, 14, 14, 1)).astype(np.float32)
+    return rng.normal(size=(4, 23, 20, 1)).astype(np.float32)
 
 
 @pytest.fixture(params=NETWORKS)

@@ -74,9 +74,11 @@ def test_a_bad_value_is_named(config, field, value, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_cnn_takes_three_widths(config):
-    with pytest.raises(UsageError, match=r"\(6,\).*takes three.*64, 16, 128"):
+def test_networks_take_so_many_widths(config):
+    with pytest.raises(UsageError, match=r"\(6,\).*takes 3.*64, 16, 128"):
         edge_pruning.parse(config({"model.name": "cnn"}))
+    with pytest.raises(UsageError, match=r"\(6,\).*takes 4.*64, 32, 128, 256"):
+        edge_pruning.parse(config({"model.name": "crnn"}))
 
 
 def test_fields_must_be_complete_and_known(config):

@@ -1,0 +1,5 @@
+"""From raw data to arrays."""
+
+from jaxedge.features import audio as audio
+
+__all__ = ["audio"]
