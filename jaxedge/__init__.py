@@ -7,6 +7,7 @@ never touches an optional extra:
     hardware  what a physical array does to a matrix product
     quantize  number formats
     learn     learning rules without a network
+    features  raw data to arrays: point sets
     models    thin flax.linen networks that run on any hardware
     data      named data sets with one face
     recipes   one published system a file
@@ -23,6 +24,7 @@ _ROOMS = (
     "hardware",
     "quantize",
     "learn",
+    "features",
     "models",
     "data",
     "recipes",

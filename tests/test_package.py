@@ -20,12 +20,13 @@ FLOORS = {
     "hardware": 0,
     "quantize": 0,
     "learn": 0,
+    "features": 0,
     "models": 1,
     "data": 1,
     "recipes": 2,
     "run": 3,
 }
-PURE = ("core", "hardware", "quantize", "learn")
+PURE = ("core", "hardware", "quantize", "learn", "features")
 HEAVY = (
     "equinox", "flax", "haiku", "jaxlib", "matplotlib", "ml_collections",
     "optax", "orbax", "sklearn", "tensorboardX", "tensorflow",
