@@ -1,5 +1,6 @@
 """From raw data to arrays."""
 
 from jaxedge.features import audio as audio
+from jaxedge.features import points as points
 
-__all__ = ["audio"]
+__all__ = ["audio", "points"]
