@@ -37,7 +37,7 @@ from jaxedge.features.point_sets import from_mesh as from_mesh
 _FARTHEST = 1e10  # The squared distance before any point is chosen (deplm 3).
 _NEIGHBOURS, _EPSILON = 3, 1e-8  # of feature propagation (deplm 3)
 _BLOCK = 2**20  # distances at a time, which a cache holds
-_PASSES = 64  # neighbours beyond which a sort takes less time
+_PASSES = 128  # neighbours beyond which a sort takes less time
 
 
 def farthest_points(
@@ -228,7 +228,7 @@ def _squared(points: jax.Array, centroids: jax.Array) -> jax.Array:
 def _first(marked: jax.Array) -> jax.Array:
     """Index of the first true entry on the last axis, the last if none.
 
-    On CPU ten times faster than argmax, which is not made of vectors.
+    On CPU four times faster than argmax, which uses no vectors.
     """
     last = marked.shape[-1] - 1
     place = jax.lax.broadcasted_iota(jnp.int32, marked.shape, marked.ndim - 1)
@@ -280,8 +280,8 @@ def _inside(
     """
     missing = [(0, 0)] * points.ndim
     missing[-2] = (0, -points.shape[-2] % bits.WORD)
-    # Infinitely far away.
-    points = jnp.pad(points, missing, constant_values=jnp.inf)
+    # In no ball, not even one whose squared radius is infinite in float32.
+    points = jnp.pad(points, missing, constant_values=jnp.nan)
     return bits.pack(_squared(points, centroids) <= squared)
 
 
