@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxedge.core import UsageError
-from jaxedge.features import points
+from jaxedge.features import distances, points
 
 SHAPES = [(1, 1), (3, 32), (2, 33), (1, 200)]
 
@@ -172,7 +172,7 @@ def test_a_radius_may_be_mapped_over():
 def test_a_huge_ball_holds_the_points_alone(radius):
     """65 points need three words, the last of which is nearly empty."""
     x = clouds(5, 1, 65)
-    idx = points.ball_query(radius, 65, x, x)
+    idx = points.ball_query(jnp.float32(radius), 65, x, x)
     np.testing.assert_array_equal(
         idx, np.broadcast_to(np.arange(65), (1, 65, 65))
     )
@@ -200,7 +200,7 @@ def test_the_nearest_are_those_of_the_sort(batch, n, kind):
 def test_blocks_of_centroids_join(monkeypatch):
     x, centroids = clouds(0, 2, 30), clouds(1, 2, 17)
     whole = points.nearest(3, x, centroids)[0]
-    monkeypatch.setattr(points, "_BLOCK", 4 * 2 * 30)
+    monkeypatch.setattr(distances, "_BLOCK", 4 * 2 * 30)
     jax.clear_caches()
     np.testing.assert_array_equal(points.nearest(3, x, centroids)[0], whole)
 
