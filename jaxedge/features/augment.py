@@ -6,6 +6,8 @@ for all clouds. Every function returns the shape of what it is given, and at
 least float32.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -26,7 +28,11 @@ def normalise(points: ArrayLike) -> jax.Array:
     Raises:
         UsageError: for NaN coordinates or a wrong shape.
     """
-    points = shapes.rows("points", points)
+    return _normalised(shapes.rows("points", points))
+
+
+@jax.jit
+def _normalised(points: jax.Array) -> jax.Array:
     centred = points - jnp.mean(points, axis=-2, keepdims=True)
     squared = jnp.sum(centred * centred, axis=-1, keepdims=True)
     largest = jnp.max(squared, axis=-2, keepdims=True)
@@ -62,6 +68,17 @@ def random_scale(
     points = _given(key, points, columns)
     checks.in_range("low", low, 0, open_low=True)
     checks.ordered("low", low, "high", high)
+    return _scaled(key, points, low, high, int(columns))
+
+
+@functools.partial(jax.jit, static_argnames="columns")
+def _scaled(
+    key: jax.Array,
+    points: jax.Array,
+    low: ArrayLike,
+    high: ArrayLike,
+    columns: int,
+) -> jax.Array:
     shape = (*points.shape[:-2], 1, 1)
     factor = jax.random.uniform(key, shape, points.dtype, low, high)
     return jnp.where(_first(points, columns), points * factor, points)
@@ -91,6 +108,13 @@ def random_shift(
     """
     points = _given(key, points, columns)
     checks.in_range("reach", reach, 0)
+    return _shifted(key, points, reach, int(columns))
+
+
+@functools.partial(jax.jit, static_argnames="columns")
+def _shifted(
+    key: jax.Array, points: jax.Array, reach: ArrayLike, columns: int
+) -> jax.Array:
     shape = (*points.shape[:-2], 1, points.shape[-1])
     step = jax.random.uniform(key, shape, points.dtype, -1, 1) * reach
     return jnp.where(_first(points, columns), points + step, points)
@@ -117,10 +141,14 @@ def random_dropout(
     """
     points = _given(key, points, 1)
     checks.in_range("most", most, 0, 1)
-    share_key, row_key = jax.random.split(key)
-    lead = points.shape[:-2]
-    share = jax.random.uniform(share_key, (*lead, 1, 1)) * most
-    drawn = jax.random.uniform(row_key, (*points.shape[:-1], 1))
+    return _dropped(key, points, most)
+
+
+@jax.jit
+def _dropped(key: jax.Array, points: jax.Array, most: ArrayLike) -> jax.Array:
+    *lead, total, _ = points.shape
+    numbers = jax.random.uniform(key, (*lead, total + 1, 1))
+    share, drawn = numbers[..., :1, :] * most, numbers[..., 1:, :]
     return jnp.where(drawn < share, points[..., :1, :], points)
 
 

@@ -1,6 +1,6 @@
 """Sets of points as bits: bit b of word w is point 32 w + b.
 
-On CPU a sort of indices takes a hundred times as long.
+On CPU a sort of the indices takes a hundred times as long.
 """
 
 import functools

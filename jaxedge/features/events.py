@@ -1,5 +1,6 @@
 """Point sets of event cameras (arXiv:2312.09262, deplm 2)."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -50,7 +51,8 @@ def from_events(
         events: a recording. To map over recordings, fill them up with times
             outside the window.
         n: how many, at least 1.
-        window: (start, stop) in the unit of t, stop excluded; None takes all.
+        window: (start, stop) in the unit of t, stop excluded, whole numbers if
+            the times are; None takes all.
         size: width and height of the sensor, pixels, at least 2.
         short: what to do if the window has fewer than n events: "error", which
             traced events cannot have, or "repeat", which takes the drawn events
@@ -66,9 +68,21 @@ def from_events(
     keys.check_key(key)
     checks.whole("n", n, 1)
     checks.choice("short", short, SHORT)
-    t, columns = _recording(events, size)
-    inside = _inside(t, window)
-    _check_count(inside, n, short)
+    known, columns = _recording(events, size)
+    t = _times(known)
+    _check_window(t, window)
+    _check_count(known, window, n, short)
+    return _drawn(key, t, columns, _inside(t, window), int(n))
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def _drawn(
+    key: jax.Array,
+    t: jax.Array,
+    columns: jax.Array,
+    inside: jax.Array,
+    n: int,
+) -> jax.Array:
     count = jnp.sum(inside, dtype=jnp.int32)
     drawn = jnp.where(inside, jax.random.uniform(key, t.shape), -1)
     order = jax.lax.top_k(drawn, min(n, t.size))[1]
@@ -79,9 +93,13 @@ def from_events(
 
 
 def _recording(events: Events, size: tuple[int, int]) -> tuple[Any, jax.Array]:
-    """Times [E], and the other columns [E, 2 or 3] as they will be."""
-    arrays = {k: v for k, v in events._asdict().items() if v is not None}
-    found = {name: jnp.shape(array) for name, array in arrays.items()}
+    """Times [E] as given, and the other columns [E, 2 or 3] as they will be."""
+    arrays = {
+        name: shapes.known(name, a)
+        for name, a in events._asdict().items()
+        if a is not None
+    }
+    found = {name: array.shape for name, array in arrays.items()}
     shapes.same("events", **found)
     if len(found["t"]) != 1 or not found["t"][0]:
         raise checks.UsageError(
@@ -94,36 +112,60 @@ def _recording(events: Events, size: tuple[int, int]) -> tuple[Any, jax.Array]:
         columns.append(shapes.real(name, arrays[name]) / (pixels - 1))
     if "p" in arrays:
         columns.append(shapes.real("p", arrays["p"]))
-    return _times(arrays["t"]), jnp.stack(columns, axis=-1)
+    return arrays["t"], jnp.stack(columns, axis=-1)
 
 
 def _times(t: Any) -> jax.Array:
     """Whole times stay whole, so that differences are exact."""
-    if not jnp.issubdtype(jnp.result_type(t), jnp.integer):
+    if not jnp.issubdtype(t.dtype, jnp.integer):
         return shapes.real("t", t)
     # A 64-bit number would wrap around without a word.
     checks.in_range("t", t, 0, 2**31 - 1)
     return jnp.asarray(t, jnp.int32)
 
 
-def _inside(t: jax.Array, window: tuple[Any, Any] | None) -> jax.Array:
+def _inside(t: Any, window: tuple[Any, Any] | None) -> Any:
+    """Which times a window has."""
     if window is None:
-        return jnp.ones(t.shape, bool)
+        return t == t
+    return (t >= window[0]) & (t < window[1])
+
+
+def _check_window(t: jax.Array, window: tuple[Any, Any] | None) -> None:
+    """Raises for bounds out of order or of another kind than the times."""
+    if window is None:
+        return
     start, stop = window
     checks.ordered("window start", start, "window stop", stop)
-    return (t >= start) & (t < stop)
+    for name, bound in (("window start", start), ("window stop", stop)):
+        # A float32 bound would cut whole times beyond 2^24 in the wrong place.
+        if t.dtype == jnp.int32 and not _whole(bound):
+            raise checks.UsageError(
+                f"{name} is {bound}, but the times are whole numbers below"
+                " 2^31; give it in the same unit, as a whole number."
+            )
 
 
-def _check_count(inside: jax.Array, n: int, short: str) -> None:
+def _whole(bound: Any) -> bool:
+    """Whether a bound is a whole number that int32 holds."""
+    if isinstance(bound, int):
+        return -(2**31) <= bound < 2**31
+    return jnp.issubdtype(jnp.result_type(bound), jnp.integer)
+
+
+def _check_count(
+    t: Any, window: tuple[Any, Any] | None, n: int, short: str
+) -> None:
     """Raises for fewer events than `short` allows."""
-    if not checks.concrete(inside):
+    if not all(checks.concrete(a) for a in (t, *(window or ()))):
         if short == "repeat":
             return
         raise checks.UsageError(
             "how many events a window has is not known where they are traced;"
             " pass short='repeat'."
         )
-    count = int(np.sum(np.asarray(inside)))
+    bounds = window and (np.asarray(window[0]), np.asarray(window[1]))
+    count = int(np.sum(_inside(np.asarray(t), bounds)))
     if not count or (count < n and short == "error"):
         raise checks.UsageError(
             f"n is {n}, but the window has {count} events; take a longer"
@@ -138,4 +180,6 @@ def _relative(t: jax.Array, inside: jax.Array) -> jax.Array:
     first = jnp.min(jnp.where(inside, t, limits.max))
     last = jnp.max(jnp.where(inside, t, limits.min))
     span = last - first
-    return jnp.where(inside, t - first, 0) / jnp.where(span > 0, span, 1)
+    time = jnp.where(inside, t - first, 0) / jnp.where(span > 0, span, 1)
+    # XLA may multiply by the rounded 1 / span.
+    return jnp.minimum(time, 1)

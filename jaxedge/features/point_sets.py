@@ -4,6 +4,7 @@ A set is [N, C] of at least float32: the first three columns are the point, all
 of them its features (arXiv:2312.09262, deplm 2).
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -50,15 +51,7 @@ def from_image(
             " 'brightest' and for no other mode."
         )
     img = _image(img, 3 if mode == "colour" else 2)
-    channels = img if mode == "colour" else img[..., None]
-    *lead, height, width, _ = channels.shape
-    value = channels.reshape(*lead, height * width, -1)
-    place = _places(height, width, value)
-    if mode == "plane":
-        parts = [place, jnp.zeros_like(value), value]
-    else:
-        parts = [jnp.mean(value, axis=-1, keepdims=True), place, value, place]
-    points = jnp.concatenate(parts, axis=-1)
+    points = _pixels(img, mode)
     return points if n is None else _brightest(points, n)
 
 
@@ -79,12 +72,28 @@ def _image(img: Any, rank: int) -> jax.Array:
     return img
 
 
+@functools.partial(jax.jit, static_argnames="mode")
+def _pixels(img: jax.Array, mode: str) -> jax.Array:
+    channels = img if mode == "colour" else img[..., None]
+    *lead, height, width, _ = channels.shape
+    value = channels.reshape(*lead, height * width, -1)
+    place = _places(height, width, value)
+    if mode == "plane":
+        parts = [place, jnp.zeros_like(value), value]
+    else:
+        parts = [jnp.mean(value, axis=-1, keepdims=True), place, value, place]
+    return jnp.concatenate(parts, axis=-1)
+
+
 def _places(height: int, width: int, value: jax.Array) -> jax.Array:
     """(r, c) of all pixels, [..., H W, 2], for values [..., H W, 1]."""
-    row = jnp.arange(height, dtype=value.dtype) / height - 0.5
-    column = jnp.arange(width, dtype=value.dtype) / width - 0.5
-    grid = jnp.stack(jnp.meshgrid(row, column, indexing="ij"), axis=-1)
-    flat = grid.reshape(*[1] * (value.ndim - 2), -1, 2)
+    # In double precision, which XLA's division by a constant is not.
+    row = np.arange(height) / height - 0.5
+    column = np.arange(width) / width - 0.5
+    grid = np.stack(np.meshgrid(row, column, indexing="ij"), axis=-1)
+    flat = jnp.asarray(
+        grid.reshape(*[1] * (value.ndim - 2), -1, 2), value.dtype
+    )
     return jnp.broadcast_to(flat, (*value.shape[:-1], 2))
 
 
@@ -117,11 +126,19 @@ def from_cloud(
     keys.check_key(key)
     points = shapes.rows("points", points)
     checks.whole("n", n, 1)
+    if not replace:
+        shapes.at_most(n, points.shape[-2], "draw with replace=True")
+    return _rows(key, points, int(n), replace)
+
+
+@functools.partial(jax.jit, static_argnames=("n", "replace"))
+def _rows(
+    key: jax.Array, points: jax.Array, n: int, replace: bool
+) -> jax.Array:
     *lead, available, _ = points.shape
     if replace:
         idx = jax.random.randint(key, (*lead, n), 0, available)
     else:
-        shapes.at_most(n, available, "draw with replace=True")
         drawn = jax.random.uniform(key, (*lead, available))
         idx = jax.lax.top_k(drawn, n)[1]
     return jnp.take_along_axis(points, idx[..., None], axis=-2)
@@ -152,18 +169,33 @@ def from_mesh(
     keys.check_key(key)
     checks.whole("n", n, 1)
     corners = _corners(vertices, faces)
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    area = jnp.linalg.norm(jnp.cross(b - a, c - a), axis=-1)
+    area = _area(corners)
     if checks.concrete(area) and not np.any(np.asarray(area)):
         raise checks.UsageError(
             "the faces have no area together; give triangles whose corners lie"
             " on no line."
         )
-    face_key, place_key = jax.random.split(key)
-    idx = jax.random.choice(face_key, area.size, (n,), p=area / area.sum())
-    u, v = jax.random.uniform(place_key, (2, n, 1), corners.dtype)
+    return _on_faces(key, corners, area, int(n))
+
+
+@jax.jit
+def _area(corners: jax.Array) -> jax.Array:
+    """Twice the area of each triangle, [F]."""
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    return jnp.linalg.norm(jnp.cross(b - a, c - a), axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def _on_faces(
+    key: jax.Array, corners: jax.Array, area: jax.Array, n: int
+) -> jax.Array:
+    upto = jnp.cumsum(jax.lax.stop_gradient(area))
+    chosen, u, v = jax.random.uniform(key, (3, n, 1), corners.dtype)
+    # In (0, total], so that no face without area is found.
+    place = (1 - chosen[:, 0]) * upto[-1]
+    a, b, c = jnp.moveaxis(corners[jnp.searchsorted(upto, place)], 1, 0)
     root = jnp.sqrt(u)
-    return (1 - root) * a[idx] + root * ((1 - v) * b[idx] + v * c[idx])
+    return (1 - root) * a + root * ((1 - v) * b + v * c)
 
 
 def _corners(vertices: Any, faces: Any) -> jax.Array:

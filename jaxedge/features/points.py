@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 import numpy as np
 
 from jaxedge.core import checks
-from jaxedge.features import bits, shapes
+from jaxedge.features import bits, distances, shapes
 from jaxedge.features.augment import normalise as normalise
 from jaxedge.features.augment import random_dropout as random_dropout
 from jaxedge.features.augment import random_scale as random_scale
@@ -36,8 +36,6 @@ from jaxedge.features.point_sets import from_mesh as from_mesh
 
 _FARTHEST = 1e10  # The squared distance before any point is chosen (deplm 3).
 _NEIGHBOURS, _EPSILON = 3, 1e-8  # of feature propagation (deplm 3)
-_BLOCK = 2**20  # distances at a time, which a cache holds
-_PASSES = 64  # neighbours beyond which a sort takes less time
 
 
 def farthest_points(
@@ -213,38 +211,18 @@ def _start(start: Any, shape: tuple[int, ...]) -> jax.Array:
     return jnp.broadcast_to(first, shape[:-2])
 
 
-def _squared(points: jax.Array, centroids: jax.Array) -> jax.Array:
-    """Squared distances [..., S, N], one coordinate after the other.
-
-    A last axis of 3 would keep XLA from using vectors on CPU.
-    """
-    total = jnp.zeros((), points.dtype)
-    for axis in range(points.shape[-1]):
-        one = centroids[..., :, None, axis] - points[..., None, :, axis]
-        total = total + one * one
-    return total
-
-
-def _first(marked: jax.Array) -> jax.Array:
-    """Index of the first true entry on the last axis, the last if none.
-
-    On CPU ten times faster than argmax, which is not made of vectors.
-    """
-    last = marked.shape[-1] - 1
-    place = jax.lax.broadcasted_iota(jnp.int32, marked.shape, marked.ndim - 1)
-    return jnp.min(jnp.where(marked, place, last), axis=-1)
-
-
 @functools.partial(jax.jit, static_argnames="n")
 def _farthest(points: jax.Array, start: jax.Array, n: int) -> jax.Array:
     def nearer(distance, chosen):
         centre = _group(points, chosen[..., None])
-        return jnp.minimum(distance, _squared(points, centre)[..., 0, :])
+        return jnp.minimum(
+            distance, distances.squared(points, centre)[..., 0, :]
+        )
 
     # What a step compares comes from memory, where it was rounded once.
     def step(distance, _):
         farthest = jnp.max(distance, axis=-1, keepdims=True)
-        chosen = _first(distance == farthest)
+        chosen = distances.first(distance == farthest)
         return nearer(distance, chosen), chosen
 
     distance = jnp.full(points.shape[:-1], _FARTHEST, points.dtype)
@@ -263,7 +241,7 @@ def _ball(
         empty, idx = state
         # What does not depend on the state is computed before the loop.
         lost = jnp.where(empty, centroids, 0)
-        filled = jnp.where(empty, _search(points, lost, 1), idx)
+        filled = jnp.where(empty, distances.search(points, lost, 1), idx)
         return jnp.zeros_like(empty), filled
 
     # No turn where no ball is empty; vmap would take both branches of a cond.
@@ -280,42 +258,9 @@ def _inside(
     """
     missing = [(0, 0)] * points.ndim
     missing[-2] = (0, -points.shape[-2] % bits.WORD)
-    # Infinitely far away.
-    points = jnp.pad(points, missing, constant_values=jnp.inf)
-    return bits.pack(_squared(points, centroids) <= squared)
-
-
-def _search(points: jax.Array, centroids: jax.Array, n: int) -> jax.Array:
-    """Indices of the n nearest, int32 [..., S, n], in blocks of centroids."""
-    *lead, total, _ = centroids.shape
-    rows = _BLOCK // max(1, points.size // points.shape[-1])
-    rows = min(max(rows, 1), total)
-    blocks = -(-total // rows)
-    missing = [(0, 0)] * centroids.ndim
-    missing[-2] = (0, blocks * rows - total)
-    padded = jnp.pad(centroids, missing)
-    padded = padded.reshape(*lead, blocks, rows, -1)
-    idx = jax.lax.map(
-        lambda block: _lowest(_squared(points, block), n),
-        jnp.moveaxis(padded, -3, 0),
-    )
-    idx = jnp.moveaxis(idx, 0, -3).reshape(*lead, blocks * rows, n)
-    return idx[..., :total, :]
-
-
-def _lowest(values: jax.Array, n: int) -> jax.Array:
-    """Indices of the n lowest on the last axis, of equal ones the first."""
-    place = jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1)
-    if n > _PASSES:
-        return jax.lax.sort((values, place), is_stable=True)[1][..., :n]
-
-    def step(values, _):
-        chosen = _first(values == jnp.min(values, axis=-1, keepdims=True))
-        taken = place == chosen[..., None]
-        return jnp.where(taken, jnp.inf, values), chosen
-
-    _, found = jax.lax.scan(step, values, length=n)
-    return jnp.moveaxis(found, 0, -1)
+    # In no ball, not even one whose squared radius is infinite in float32.
+    points = jnp.pad(points, missing, constant_values=jnp.nan)
+    return bits.pack(distances.squared(points, centroids) <= squared)
 
 
 @functools.partial(jax.jit, static_argnames="n")
@@ -323,7 +268,7 @@ def _nearest(
     points: jax.Array, centroids: jax.Array, n: int
 ) -> tuple[jax.Array, jax.Array]:
     fixed = jax.lax.stop_gradient((points, centroids))
-    idx = _search(*fixed, n)
+    idx = distances.search(*fixed, n)
     apart = _group(points, idx) - centroids[..., None, :]
     return idx, jnp.sum(apart * apart, axis=-1)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxedge.core import checks
 
@@ -35,21 +36,30 @@ def real(name: str, array: Any) -> jax.Array:
     Raises:
         UsageError: for what is not real, NaN or infinity.
     """
-    if not isinstance(array, jax.Array):
-        array = _converted(name, array)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise checks.UsageError(f"{name} is complex, but must be real.")
+    array = known(name, array)
     checks.finite(name, array)
+    array = jnp.asarray(array)
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
-def _converted(name: str, array: Any) -> jax.Array:
+def known(name: str, array: Any) -> Any:
+    """`array` as numpy's unless it is JAX's: under jit, its numbers stay known.
+
+    Raises:
+        UsageError: for what is not real.
+    """
+    kind = type(array).__name__
     try:
-        return jnp.asarray(array)
-    except (TypeError, ValueError) as error:
+        array = array if isinstance(array, jax.Array) else np.asarray(array)
+    except ValueError:  # Rows of unequal length.
+        array = np.asarray(None)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise checks.UsageError(f"{name} is complex, but must be real.")
+    if not any(jnp.issubdtype(array.dtype, d) for d in (jnp.number, jnp.bool)):
         raise checks.UsageError(
-            f"{name} must be an array of numbers, got {type(array).__name__}."
-        ) from error
+            f"{name} must be an array of numbers, got {kind}."
+        )
+    return array
 
 
 def same(axes: str, **shapes: tuple[int, ...]) -> None:
