@@ -11,6 +11,7 @@ from jaxedge.models.crnn import Crnn as Crnn
 from jaxedge.models.layers import Conv as Conv
 from jaxedge.models.layers import Dense as Dense
 from jaxedge.models.mlp import Mlp as Mlp
+from jaxedge.models.pointset import PointClassifier as PointClassifier
 from jaxedge.models.resnet import ResNet as ResNet
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Crnn",
     "Dense",
     "Mlp",
+    "PointClassifier",
     "ResNet",
     "checkpoints",
     "resnet",

@@ -66,6 +66,6 @@ class Crnn(nn.Module):
             read = None if key is None else stream(key, "moment", t)
             held = quantise(states[-1])
             states.append(nn.relu(sent[:, t] + again(held, read)))
-        x = quantise(sum(states[1:]) / sent.shape[1])
+        x = quantise(jnp.mean(jnp.stack(states[1:]), 0))
         x = quantise(nn.relu(Dense(self.hidden)(x, key)))
         return Dense(self.classes)(x, key)

@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from jaxedge.core import checks
+from jaxedge.recipes import deplm as deplm
 from jaxedge.recipes import edge_pruning as edge_pruning
 from jaxedge.recipes import in_memory as in_memory
 from jaxedge.recipes import pretrained as pretrained
@@ -12,6 +13,7 @@ RECIPES: dict[str, ModuleType] = {
     "edge_pruning": edge_pruning,
     "pretrained": pretrained,
     "in_memory": in_memory,
+    "deplm": deplm,
 }
 
 
@@ -25,6 +27,7 @@ def get(name: str) -> ModuleType:
 __all__ = [
     "RECIPES",
     "Recipe",
+    "deplm",
     "edge_pruning",
     "get",
     "in_memory",

@@ -26,6 +26,10 @@ class Recipe(NamedTuple):
             such as `mutable`, are those of flax's `apply`.
         summary: state -> scalars of the final state, such as programming
             counts, for the record.
+        adapt: (variables, lessons, key) -> variables, what a chip learns for
+            itself once it is programmed, from batches stacked along a first
+            axis, read with streams of the key; None learns nothing there.
+        lessons: training examples that `adapt` is given.
     """
 
     init: Callable[[jax.Array], Any]
@@ -35,6 +39,8 @@ class Recipe(NamedTuple):
     review: Callable[[Any, Any], Any]
     forward: Callable[..., Any]
     summary: Callable[[Any], dict[str, jax.Array]]
+    adapt: Callable[..., Any] | None = None
+    lessons: int = 0
 
 
 def mean(sums: Sums) -> dict[str, float]:

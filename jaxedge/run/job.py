@@ -185,6 +185,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             folder / "studies",
             stop,
             job.samples,
+            job.splits["train"],
         )
     if not hosts.leads():  # One process writes what follows.
         return folder / "report.html"

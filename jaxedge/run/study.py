@@ -91,13 +91,15 @@ class Frames(NamedTuple):
     """A test set as frames of one size: x [F, B, ...], y and weight [F, B].
 
     `samples`, [B, ...], are what a chip sets the ranges of its converters with;
-    None sets none.
+    None sets none. `lessons`, frames of the training set, are what it learns
+    from where the recipe has chips learn.
     """
 
     x: jax.Array
     y: jax.Array
     weight: jax.Array
     samples: jax.Array | None = None
+    lessons: Any = None
 
 
 def frames(source: data.Source, batch: int) -> Frames:
@@ -118,15 +120,17 @@ def chip_accuracy(recipe: Recipe) -> Callable[..., jax.Array]:
 
     def accuracy(key, variables, test: Frames, plan) -> jax.Array:
         params = hardware.deploy(stream(key, "chip"), variables["params"], plan)
-        test, samples = test._replace(samples=None), test.samples
-        if samples is not None:
+        test, rest = Frames(*test[:3]), test
+        if rest.samples is not None:
             params = calibration.fit(
                 params,
                 lambda params: recipe.forward(
-                    {**variables, "params": params}, samples
+                    {**variables, "params": params}, rest.samples
                 ),
             )
         chip = {**variables, "params": params}
+        if recipe.adapt is not None:
+            chip = recipe.adapt(chip, rest.lessons, stream(key, "lessons"))
 
         def read(carry, frame):
             i, batch = frame
@@ -170,6 +174,7 @@ def run(
     folder: Path,
     stop: Stop | None = None,
     samples: Any = None,
+    lessons: data.Source | None = None,
 ) -> Study:
     """Measures every chip, saving as it goes; a second call goes on.
 
@@ -194,6 +199,8 @@ def run(
         stop: looked at between chunks.
         samples: inputs [B, ...] to set converters with; needed where the
             hardware has percentiles to set them by.
+        lessons: what chips learn from, the first of them as many as the recipe
+            asks for.
 
     Raises:
         Preempted: when `stop` was asked; what is done is saved.
@@ -208,6 +215,8 @@ def run(
                 " there are no samples; give some inputs of the network."
             )
         test = test._replace(samples=jnp.asarray(samples))
+    if recipe.adapt is not None:
+        test = test._replace(lessons=_lessons(recipe, lessons, chips.batch))
     network = digest(
         jax.device_get((variables, test, jax.random.key_data(key)))
     )
@@ -222,6 +231,17 @@ def run(
     if hosts.leads():
         results.write(path, {**_arrays(plan, folder), _RATE: np.array(rate)})
     return Study(_shared(plan, path), rate, clock.ran, plan.name)
+
+
+def _lessons(recipe: Recipe, source: data.Source | None, batch: int) -> Frames:
+    if source is None or len(source.y) < recipe.lessons:
+        have = 0 if source is None else len(source.y)
+        raise checks.UsageError(
+            f"chips learn from {recipe.lessons} examples, but there are {have};"
+            " lower learn.chip_examples."
+        )
+    first = slice(recipe.lessons)
+    return frames(source._replace(x=source.x[first], y=source.y[first]), batch)
 
 
 def calibrated(spec: crossbar.Spec) -> bool:
