@@ -22,7 +22,51 @@ jax.config.update("jax_num_cpu_devices", 2)
 hypothesis.settings.register_profile("jaxedge", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxedge")
 
+# What they check is arithmetic, which the contract tables run on every version.
+PHYSICS = {
+    "test_adc",
+    "test_audio",
+    "test_calibration",
+    "test_crossbar",
+    "test_designs",
+    "test_device_effects",
+    "test_device_statistics",
+    "test_energy",
+    "test_ensemble",
+    "test_events",
+    "test_fitting",
+    "test_ir_drop",
+    "test_multilevel",
+    "test_pairs",
+    "test_point_sets",
+    "test_pulse_trains",
+    "test_pulsed",
+    "test_read_noise",
+    "test_readout",
+    "test_real_sets",
+    "test_write_verify",
+}
+
 _COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in PHYSICS:
+            item.add_marker("physics")
+
+
+@pytest.fixture(scope="module")
+def compile_quickly() -> Iterator[None]:
+    """Machine code that is made fast rather than that is fast.
+
+    For files whose many small programs run once, so that compiling them is all
+    the time they take. Of one file at a time: without an `__init__.py` the
+    fixture of a package would last into the tests of other rooms.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,14 @@
-"""Real data where it is."""
+"""What the tests of features share: real data where it is."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quickly(compile_quickly):
+    """Hundreds of small programs, each run once."""
 
 
 @pytest.fixture(scope="session")

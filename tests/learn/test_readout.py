@@ -15,6 +15,8 @@ from jaxedge.learn.readout import BIASES
 N, D, K = 90, 7, 3
 SOME = 33  # N is twice that, and 24.
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 
 @pytest.fixture
 def double():

@@ -36,7 +36,11 @@ def unused(*args):
 
 
 RECIPE = Recipe(
-    **{**dict.fromkeys(Recipe._fields, unused), "evaluate": evaluate}
+    **{
+        **dict.fromkeys(Recipe._fields, unused),
+        "evaluate": evaluate,
+        "adapt": None,
+    }
 )
 RNG = np.random.default_rng(0)
 KERNEL = np.sign(RNG.normal(size=(6, 4))).astype(np.float32)
@@ -84,7 +88,7 @@ class Given(NamedTuple):
     words: str = WORDS
     seed: int = 0
 
-    def run(self, folder, stop=None):
+    def run(self, folder, stop=None, samples=None, lessons=None):
         *rest, words, seed = self
         params = self.variables["params"]
         swept = sweeps.parse(
@@ -93,7 +97,8 @@ class Given(NamedTuple):
             self.spec,
             lambda: sweeps.layers(params, self.spec),
         )
-        return study.run(*rest, swept, jax.random.key(seed), folder, stop)
+        key = jax.random.key(seed)
+        return study.run(*rest, swept, key, folder, stop, samples, lessons)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -475,3 +480,53 @@ def test_a_field_out_of_range_is_named(field, value):
 def test_good_fields_pass():
     CHIPS.check()
     CHIPS._replace(read_noise=(), faults=(0.0, 1.0), sweep=0, block=3).check()
+
+
+# What chips learn for themselves.
+
+
+def learn(variables, lessons, key):
+    """The kernel of least squares between what was asked and what was read."""
+    assert key is not None
+    x = lessons.x.reshape(-1, lessons.x.shape[-1])
+    y = jax.nn.one_hot(lessons.y.ravel(), 4) * lessons.weight.reshape(-1, 1)
+    kernel = x.T @ y  # Enough for the signs of the toy's kernel.
+    return {"params": {"layer": {"kernel": kernel}}}
+
+
+LEARNING = RECIPE._replace(adapt=learn, lessons=30)
+
+
+def test_chips_learn_from_their_lessons(path):
+    """All of them the same, for their lessons are: no chip is left."""
+    given = Given(recipe=LEARNING, words="")
+    result = given.run(path, None, None, SOURCE)
+    x = np.float64(X[:30])
+    kernel = x.T @ np.eye(4)[SOURCE.y[:30]]
+    expected = ((X @ kernel).argmax(1) == SOURCE.y).mean()
+    assert len(result.arrays["accuracy"]) == CHIPS.n
+    np.testing.assert_allclose(result.arrays["accuracy"], expected, atol=1e-6)
+    # Without what it learned a chip is another one.
+    before = Given(words="").run(path).arrays["accuracy"]
+    assert (before != result.arrays["accuracy"]).any()
+
+
+@pytest.mark.parametrize(
+    "lessons",
+    [
+        None,
+        data.make_source(
+            X[:29],
+            SOURCE.y[:29],
+            classes=SOURCE.classes,
+            name="toy",
+            split="train",
+        ),
+    ],
+    ids=["none", "few"],
+)
+def test_too_few_lessons_are_an_error(path, lessons):
+    given = Given(recipe=LEARNING, words="")
+    with pytest.raises(checks.UsageError, match="learn from 30 examples"):
+        given.run(path, None, None, lessons)
+    assert not path.exists()
