@@ -85,8 +85,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
         c.model.update({"name": "crnn", "widths": (64, 32, 128, 256)})
         c.model.bits = 3
         c.train.update({"epochs": 60, "batch": 30})
-        # The released hardware script anneals nothing; its learning rate and
-        # those of its software script are the same.
+        # The released hardware script has this dead-band, and none of the
+        # momentum, weight decay and annealing of the software script.
         c.learn.update(
             {
                 "dead_band_start": 0.009,

@@ -7,6 +7,8 @@ second run of the tests finds its programs compiled.
 
 from collections.abc import Iterator
 import contextlib
+import os
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -105,3 +107,19 @@ def compilations():
     # Else a JAX that renamed its event would let every such test pass.
     assert names, f"this JAX does not report {_COMPILED!r}"
     return _watch
+
+
+@pytest.fixture(scope="session")
+def real_file():
+    """A function from a path below the data root to the file, or a skip."""
+
+    def find(name):
+        root = os.getenv("JAXEDGE_DATA")
+        if not root:
+            pytest.skip(f"JAXEDGE_DATA is not set: no {name} here")
+        path = Path(root, name)
+        if not path.is_file():
+            pytest.skip(f"the folder of JAXEDGE_DATA has no {name}")
+        return path
+
+    return find

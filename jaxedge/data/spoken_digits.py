@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import functools
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,18 +20,6 @@ CLASSES = tuple("0123456789")
 # Shares of all clips; the paper's random split, edge_pruning 2.
 TEST, VALID = 0.3, 0.07
 SPLIT_SEED = 0
-
-
-class Clip(NamedTuple):
-    """One recording.
-
-    Attributes:
-        name: of its file.
-        wave: samples, int16 [N].
-    """
-
-    name: str
-    wave: np.ndarray
 
 
 def read(split: str, root: Path) -> Source:

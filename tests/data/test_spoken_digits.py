@@ -1,6 +1,4 @@
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,16 +73,14 @@ def test_known_splits_are_kept(clips):
     assert counts == [25, 3, 12]
 
 
-def test_the_real_set():
-    root = os.getenv("JAXEDGE_DATA")
-    if not root or not Path(root, "fsdd").is_dir():
-        pytest.skip("JAXEDGE_DATA names no folder with fsdd/")
-    data_root = Path(root)
+def test_the_real_set(real_file):
+    known = real_file("fsdd/split_authors.json")
     test, valid = (
-        data.load("spoken_digits", s, data_root) for s in ("test", "valid")
+        data.load("spoken_digits", s, known.parents[1])
+        for s in ("test", "valid")
     )
     assert len(test.y) == 900 and len(valid.y) == 210
-    names = json.loads((data_root / "fsdd/split_authors.json").read_text())
+    names = json.loads(known.read_text())
     # The paper's test split counts 82 to 98 clips a digit; 655 are known.
     assert sum(part == "test" for part in names.values()) == 655
     assert np.bincount(test.y).min() > 70
