@@ -105,6 +105,7 @@ def resolve(config: Any, data_root: str | None) -> Job:
         rows // given.train.batch,
         data_root,
     )
+    study.check_lessons(recipe, splits["train"])
     spec = settings.make_plan(given.hardware)
 
     def layers() -> tuple[str, ...]:

@@ -215,8 +215,11 @@ def run(
                 " there are no samples; give some inputs of the network."
             )
         test = test._replace(samples=jnp.asarray(samples))
-    if recipe.adapt is not None:
-        test = test._replace(lessons=_lessons(recipe, lessons, chips.batch))
+    check_lessons(recipe, lessons)
+    if recipe.adapt is not None and lessons is not None:
+        part = slice(recipe.lessons)
+        given = lessons._replace(x=lessons.x[part], y=lessons.y[part])
+        test = test._replace(lessons=frames(given, chips.batch))
     network = digest(
         jax.device_get((variables, test, jax.random.key_data(key)))
     )
@@ -233,15 +236,16 @@ def run(
     return Study(_shared(plan, path), rate, clock.ran, plan.name)
 
 
-def _lessons(recipe: Recipe, source: data.Source | None, batch: int) -> Frames:
+def check_lessons(recipe: Recipe, source: data.Source | None) -> None:
+    """Raises UsageError if chips are to learn from more than there is."""
+    if recipe.adapt is None:
+        return
     if source is None or len(source.y) < recipe.lessons:
         have = 0 if source is None else len(source.y)
         raise checks.UsageError(
             f"chips learn from {recipe.lessons} examples, but there are {have};"
             " lower learn.chip_examples."
         )
-    first = slice(recipe.lessons)
-    return frames(source._replace(x=source.x[first], y=source.y[first]), batch)
 
 
 def calibrated(spec: crossbar.Spec) -> bool:

@@ -14,7 +14,7 @@ from jaxedge import hardware, models
 from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
 from jaxedge.models import checkpoints
-from jaxedge.run import job, loop, metrics
+from jaxedge.run import job, loop, main, metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -350,3 +350,11 @@ def test_pairs_lie_side_by_side():
     positive = np.array([[1, 2], [3, 4], [5, 6]])
     pairs = job.interleave(np.stack([positive, -positive]))
     assert pairs.tolist() == [[1, -1, 2, -2], [3, -3, 4, -4], [5, -5, 6, -6]]
+
+
+def test_chips_that_want_more_lessons_than_there_are_train_nothing():
+    path = ROOT / "configs" / "deplm.py"
+    flags = [f"--config={path}:quick", "--config.learn.chip_examples=1258"]
+    config = main.parse([*flags, "--workdir=unused"]).config
+    with pytest.raises(checks.UsageError, match="from 1258 examples.*are 1257"):
+        job.resolve(config, None)
