@@ -8,12 +8,14 @@ from jaxedge.core import checks
 from jaxedge.data import cifar10, digits, fashion_mnist, spoken_digits
 from jaxedge.data.batches import epoch as epoch
 from jaxedge.data.batches import in_order as in_order
+from jaxedge.data.source import IGNORED as IGNORED
 from jaxedge.data.source import Batch as Batch
 from jaxedge.data.source import Source as Source
 from jaxedge.data.source import make_source as make_source
 
 __all__ = [
     "BUNDLED",
+    "IGNORED",
     "ON_DISK",
     "ROOT_VARIABLE",
     "SPLITS",

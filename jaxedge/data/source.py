@@ -1,6 +1,7 @@
 """Data sets in memory, checked once where they enter.
 
-Letters: N examples, B batch, H height, W width, C channels.
+Letters: N examples, P positions (pixels, points), B batch, H height, W width,
+C channels.
 """
 
 from typing import Any, NamedTuple
@@ -9,13 +10,17 @@ import numpy as np
 
 from jaxedge.core import checks
 
+# Label of a position that counts nowhere, such as a pixel off the retina.
+IGNORED = -1
+
 
 class Source(NamedTuple):
     """One split of a labelled data set; build it with `make_source`.
 
     Attributes:
         x: inputs, [N, ...] float32; images are [N, H, W, C].
-        y: labels, [N] int32 in [0, len(classes)).
+        y: labels, int32 in [0, len(classes)): [N], or for segmentation [N, P]
+            or [N, H, W], one a position, where `IGNORED` counts nowhere.
         classes: the name of each label.
         name: the data set's name.
         split: "train", "valid" or "test".
@@ -33,7 +38,7 @@ class Batch(NamedTuple):
 
     Attributes:
         x: inputs, [B, ...] float32.
-        y: labels, [B] int32.
+        y: labels, int32, [B] or one a position, [B, ...].
         weight: [B] float32, 1 for a row of the source and 0 for padding.
     """
 
@@ -49,7 +54,8 @@ def make_source(
 
     Args:
         x: inputs, [N, ...] float32, finite, N > 0.
-        y: labels, [N], any integer dtype, in [0, len(classes)).
+        y: labels, any integer dtype, in [0, len(classes)): [N], or one a
+            position, [N, ...], of which some may be `IGNORED`.
         classes: the name of each label.
         name: the data set's name, for error messages and reports.
         split: the split's name, likewise.
@@ -89,14 +95,20 @@ def _check_labels(what: str, y: np.ndarray, rows: int, classes: int) -> None:
             f"{what} are {y.dtype}, but must be integers; give the index of"
             " each example's class."
         )
-    if y.shape != (rows,):
+    if not y.ndim or len(y) != rows:
         raise checks.UsageError(
             f"{what} have shape {y.shape}, but the inputs need ({rows},): one"
-            " label an example."
+            f" label an example, or ({rows}, ...) with one a position."
         )
-    bad = np.flatnonzero((y < 0) | (y >= classes))
-    if bad.size:
+    allowed = (y >= 0) & (y < classes)
+    if y.ndim > 1:
+        allowed |= y == IGNORED
+        if not (y != IGNORED).any():
+            raise checks.UsageError(f"{what} ignore every position.")
+    if not allowed.all():
+        place = tuple(int(i) for i in np.argwhere(~allowed)[0])
+        shown = place if y.ndim > 1 else place[0]
         raise checks.UsageError(
-            f"{what} hold {y[bad[0]]} at index {bad[0]}, but must lie in"
+            f"{what} hold {y[place]} at index {shown}, but must lie in"
             f" [0, {classes - 1}]; relabel or drop such examples."
         )

@@ -97,8 +97,13 @@ _WEIGHTS = {
 }
 
 
-def mask_rule(learn: Learn) -> supervised.Rule:
-    """Learned scores choose which frozen weights exist."""
+def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
+    """Learned scores choose which frozen weights exist.
+
+    Args:
+        learn: how.
+        select: the metric whose improvements narrow the dead-band.
+    """
 
     def init(key: jax.Array, params: Any) -> tuple[Any, Memory]:
         def scores(path: str, kernel: jax.Array) -> jax.Array:
@@ -159,12 +164,12 @@ def mask_rule(learn: Learn) -> supervised.Rule:
         # The band narrows whenever the selection metric improves, and is not
         # clamped at its stop (edge_pruning 4.4).
         narrowing = learn.dead_band_start - learn.dead_band_stop
-        better = metrics["accuracy"] > memory.best
+        better = metrics[select] > memory.best
         step = narrowing / learn.dead_band_steps
         limit = jnp.maximum(memory.limit - jnp.where(better, step, 0), 0)
         return memory._replace(
             limit=limit.astype(jnp.float32),
-            best=jnp.fmax(memory.best, metrics["accuracy"]),
+            best=jnp.fmax(memory.best, metrics[select]),
         )
 
     def summary(memory: Memory) -> dict[str, jax.Array]:

@@ -9,13 +9,29 @@ import jax
 Sums = dict[str, jax.Array]
 
 
+def ratios(sums: Sums) -> dict[str, jax.Array]:
+    """Divides sums by their count.
+
+    Every entry but "count" is divided; an entry named "<name>/total" is kept
+    as it is, under its own name.
+    """
+    count = sums["count"]
+    return {
+        name.removesuffix("/total"): value
+        if name.endswith("/total")
+        else value / count
+        for name, value in sums.items()
+        if name != "count"
+    }
+
+
 class Recipe(NamedTuple):
     """A learning system as pure functions over a state.
 
     Attributes:
         init: key -> state.
-        update: (state, batch) -> (state, sums). One batch of learning; every
-            entry of the sums is divided by their "count".
+        update: (state, batch) -> (state, sums). One batch of learning; the
+            sums are those that `ratios` divides.
         finish: state -> variables, the flax collections of the network that
             is put on a chip ("params" and what else it needs).
         evaluate: (variables, batch, key) -> sums with "count". `key` is the
@@ -30,6 +46,10 @@ class Recipe(NamedTuple):
             itself once it is programmed, from batches stacked along a first
             axis, read with streams of the key; None learns nothing there.
         lessons: training examples that `adapt` is given.
+        measure: sums -> metrics, scalars by name; `ratios`, unless a metric
+            is no mean over examples.
+        score: the metric that chooses the best epoch and judges chips; the
+            larger the better, in [0, 1].
     """
 
     init: Callable[[jax.Array], Any]
@@ -41,22 +61,15 @@ class Recipe(NamedTuple):
     summary: Callable[[Any], dict[str, jax.Array]]
     adapt: Callable[..., Any] | None = None
     lessons: int = 0
+    measure: Callable[[Sums], dict[str, jax.Array]] = ratios
+    score: str = "accuracy"
 
 
-def mean(sums: Sums) -> dict[str, float]:
-    """Divides sums by their count, on the host.
-
-    Every entry but "count" is divided; an entry named "<name>/total" is kept
-    as it is, under its own name.
-    """
-    host = {k: float(v) for k, v in jax.device_get(sums).items()}
-    count = host.pop("count")
-    return {
-        name.removesuffix("/total"): value
-        if name.endswith("/total")
-        else value / count
-        for name, value in host.items()
-    }
+def mean(
+    sums: Sums, measure: Callable[[Sums], Any] = ratios
+) -> dict[str, float]:
+    """Metrics of sums, as numbers of the host."""
+    return {k: float(v) for k, v in jax.device_get(measure(sums)).items()}
 
 
 def add(a: Sums, b: Sums) -> Sums:

@@ -204,11 +204,25 @@ def make(
 
 
 def cross_entropy(logits: jax.Array, batch: Any) -> Sums:
-    """Loss and accuracy of a batch, summed; padded rows weigh 0."""
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.y)
+    """Loss and accuracy of a batch, summed over its labels.
+
+    Args:
+        logits: [B, ..., K].
+        batch: `y`, [B, ...], of which negative labels count nowhere, and
+            `weight`, [B], 0 for padded rows.
+    """
+    weight = label_weights(batch)
+    known = jnp.maximum(batch.y, 0)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, known)
     right = (logits.argmax(-1) == batch.y).astype(logits.dtype)
     return {
-        "count": batch.weight.sum(),
-        "loss": (loss * batch.weight).sum(),
-        "accuracy": (right * batch.weight).sum(),
+        "count": weight.sum(),
+        "loss": (loss * weight).sum(),
+        "accuracy": (right * weight).sum(),
     }
+
+
+def label_weights(batch: Any) -> jax.Array:
+    """The weight of every label, [B, ...] float32."""
+    rows = batch.weight.reshape(-1, *[1] * (batch.y.ndim - 1))
+    return jnp.where(batch.y < 0, 0, rows)

@@ -146,7 +146,7 @@ def restudy(job: Job, folder: Path, stop: loop.Stop | None = None) -> Path:
 
 def _check_finished(job: Job, folder: Path) -> None:
     """Raises unless training is over: a study must not go on with it."""
-    checkpoints = Checkpoints(folder / "checkpoints", loop.SELECT)
+    checkpoints = Checkpoints(folder / "checkpoints", job.recipe.score)
     done = checkpoints.newest_step() or 0
     checkpoints.close()
     total = _total(job)
@@ -255,7 +255,9 @@ def _keep(folder: Path, found: Mapping[str, Any]) -> None:
 def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
     """Trains, or restores what was trained; returns the best state."""
     clean = hosts.leads()
-    checkpoints = Checkpoints(folder / "checkpoints", loop.SELECT, clean=clean)
+    checkpoints = Checkpoints(
+        folder / "checkpoints", job.recipe.score, clean=clean
+    )
 
     def writers(step: int) -> metrics.Writer:
         if not hosts.leads():

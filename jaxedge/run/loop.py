@@ -26,7 +26,8 @@ from jaxedge.recipes.recipe import Recipe, add, mean
 from jaxedge.run.checkpoint import Checkpoints
 from jaxedge.run.metrics import Writer
 
-SELECT = "accuracy"
+# Numbers of the inputs of a batch of an evaluation, at most.
+_EVALUATED = 2**22
 
 
 class Plan(NamedTuple):
@@ -173,12 +174,13 @@ def train(
                     variables = recipe.finish(state)
                     metrics = evaluate(variables, splits["select"])
                     state = review(state, metrics)
-                    better = metrics[SELECT] > float(best)
-                    best = jnp.fmax(best, jnp.float32(metrics[SELECT]))
+                    score = metrics[recipe.score]
+                    better = score > float(best)
+                    best = jnp.fmax(best, jnp.float32(score))
                     writer.write(
                         step, {"phase": "valid", "epoch": epoch + 1, **metrics}
                     )
-                    tick(step, metrics)
+                    tick(step, f"{recipe.score} {score:.4f}")
                 if last or better or (epoch + 1) % plan.checkpoint_every == 0:
                     save(step, metrics)
     finally:
@@ -192,17 +194,23 @@ def train(
 def evaluator(
     recipe: Recipe, batch: int
 ) -> Callable[[Any, data.Source], dict[str, float]]:
-    """A function (variables, source) -> metrics that compiles once."""
+    """A function (variables, source) -> metrics that compiles once.
+
+    Args:
+        recipe: how a batch is evaluated.
+        batch: examples at once, at most; large examples are fewer.
+    """
     one = jax.jit(recipe.evaluate)
 
     def evaluate(variables: Any, source: data.Source) -> dict[str, float]:
-        size = min(batch, len(source.y))
+        fitting = max(_EVALUATED // source.x[0].size, 1)
+        size = min(batch, len(source.y), fitting)
         total = None
         for part in data.in_order(source, size):
             sums = one(variables, jax.device_put(part))
             total = sums if total is None else add(total, sums)
         assert total is not None  # Sources are not empty.
-        return mean(total)
+        return mean(total, recipe.measure)
 
     return evaluate
 
@@ -263,11 +271,10 @@ def _bar(total: int, start: int):
         progress.update(task, completed=start)
         shown = time.monotonic()
 
-        def tick(step: int, metrics: Mapping[str, float] | None = None) -> None:
+        def tick(step: int, note: str = "") -> None:
             nonlocal shown
             late = time.monotonic() - shown > 0.1
-            if metrics:
-                note = f"accuracy {metrics[SELECT]:.4f}"
+            if note:
                 progress.update(task, completed=step, note=note)
             elif late or step == total:
                 progress.update(task, completed=step)

@@ -16,7 +16,7 @@ from jaxedge import data, hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
 from jaxedge.hardware import calibration, crossbar
-from jaxedge.recipes.recipe import Recipe
+from jaxedge.recipes.recipe import Recipe, add
 from jaxedge.run import hosts, results, statistics, sweeps, tasks
 from jaxedge.run.checkpoint import digest
 from jaxedge.run.chips import MODES, chip_map, replicate
@@ -110,15 +110,15 @@ def frames(source: data.Source, batch: int) -> Frames:
 
 
 @functools.cache
-def chip_accuracy(recipe: Recipe) -> Callable[..., jax.Array]:
-    """A function (key, variables, frames, hardware) -> accuracy of one chip.
+def chip_score(recipe: Recipe) -> Callable[..., jax.Array]:
+    """A function (key, variables, frames, hardware) -> score of one chip.
 
     The chip is programmed once from the key's stream "chip", and sets the
     ranges of its converters if there are samples to do so; frame i is read with
     its stream "read", i.
     """
 
-    def accuracy(key, variables, test: Frames, plan) -> jax.Array:
+    def score(key, variables, test: Frames, plan) -> jax.Array:
         params = hardware.deploy(stream(key, "chip"), variables["params"], plan)
         test, rest = Frames(*test[:3]), test
         if rest.samples is not None:
@@ -132,18 +132,19 @@ def chip_accuracy(recipe: Recipe) -> Callable[..., jax.Array]:
         if recipe.adapt is not None:
             chip = recipe.adapt(chip, rest.lessons, stream(key, "lessons"))
 
-        def read(carry, frame):
-            i, batch = frame
-            sums = recipe.evaluate(chip, batch, key=stream(key, "read", i))
-            right, count = carry
-            return (right + sums["accuracy"], count + sums["count"]), None
+        def evaluate(i, batch) -> Any:
+            return recipe.evaluate(chip, batch, key=stream(key, "read", i))
 
-        zero = jnp.zeros((), jnp.float32)
+        def read(total, frame):
+            return add(total, evaluate(*frame)), None
+
         steps = (jnp.arange(len(test.x)), test)
-        (right, count), _ = jax.lax.scan(read, (zero, zero), steps)
-        return right / count
+        shapes = jax.eval_shape(evaluate, *jax.tree.map(lambda a: a[0], steps))
+        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        total, _ = jax.lax.scan(read, zero, steps)
+        return recipe.measure(total)[recipe.score]
 
-    return accuracy
+    return score
 
 
 class Study(NamedTuple):
@@ -220,9 +221,8 @@ def run(
         part = slice(recipe.lessons)
         given = lessons._replace(x=lessons.x[part], y=lessons.y[part])
         test = test._replace(lessons=frames(given, chips.batch))
-    network = digest(
-        jax.device_get((variables, test, jax.random.key_data(key)))
-    )
+    known = (variables, test, jax.random.key_data(key))
+    network = f"{recipe.score} {digest(jax.device_get(known))}"
     plan = tasks.plan(spec, swept, chips.n, chips.sweep, network)
     if hosts.leads():
         (folder / "chips").mkdir(parents=True, exist_ok=True)
@@ -293,7 +293,7 @@ def _compute(
     stop: Stop | None,
 ) -> "_Clock":
     """Brings every stream to its length, chunk by chunk."""
-    f, args = chip_accuracy(recipe), replicate(args)
+    f, args = chip_score(recipe), replicate(args)
     streams = {point: _stream(folder, point) for point in wanted}
     done = [streams[point].mend() if hosts.leads() else 0 for point in wanted]
     done = hosts.agree(np.array(done, np.int64)).tolist()

@@ -70,7 +70,7 @@ def plan(
     swept: Sequence[sweeps.Sweep],
     n: int,
     sweep: int,
-    network: int,
+    network: str,
 ) -> Plan:
     """Every task of a study.
 
@@ -79,7 +79,7 @@ def plan(
         swept: from `sweeps.parse`.
         n: chips at `spec`.
         sweep: chips at each level; 0 sweeps nothing.
-        network: digest of the network, the data and the key.
+        network: tells the network, the data, the key and the score apart.
     """
 
     def task(hardware: sweeps.Hardware, n: int) -> Task:

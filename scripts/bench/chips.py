@@ -55,7 +55,7 @@ def setting() -> tuple[Callable[..., Any], tuple[Any, ...]]:
     variables = resolved.recipe.finish(state)
     test = study.frames(resolved.splits["test"], resolved.chips.batch)
     spec = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), resolved.spec)
-    return study.chip_accuracy(resolved.recipe), (variables, test, spec)
+    return study.chip_score(resolved.recipe), (variables, test, spec)
 
 
 def console() -> int:

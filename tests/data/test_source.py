@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxedge.core.checks import UsageError
-from jaxedge.data import Source, make_source
+from jaxedge.data import IGNORED, Source, make_source
 
 X = np.zeros((3, 4), np.float32)
 Y = np.array([0, 1, 1])
@@ -19,6 +19,15 @@ def test_checked_source(dtype):
     assert source.x.dtype == np.float32 and source.y.dtype == np.int32
     np.testing.assert_array_equal(source.y, Y)
     assert source[2:] == (("a", "b"), "own", "train")
+
+
+POSITIONS = np.array([[0, 1], [-1, 1], [0, 0]])
+
+
+def test_every_position_may_have_a_label():
+    source = make(y=POSITIONS)
+    np.testing.assert_array_equal(source.y, POSITIONS)
+    assert source.y[1, 0] == IGNORED
 
 
 def with_entry(value):
@@ -39,9 +48,15 @@ def with_entry(value):
         (dict(x=with_entry(-np.inf)), r"1 NaN or infinite.*\(1, 2\)"),
         (dict(y=Y.astype(np.float32)), "float32, but must be integers"),
         (dict(y=Y[:2]), r"\(2,\), but the inputs need \(3,\)"),
-        (dict(y=Y[:, None]), r"\(3, 1\), but the inputs need \(3,\)"),
+        (
+            dict(y=Y[:2, None]),
+            r"\(2, 1\), but the inputs need .*position",
+        ),
         (dict(y=np.array([0, 2, 1])), r"hold 2 at index 1.*\[0, 1\]"),
         (dict(y=np.array([0, 1, -1])), r"hold -1 at index 2.*\[0, 1\]"),
+        (dict(y=POSITIONS + 1), r"hold 2 at index \(0, 1\).*\[0, 1\]"),
+        (dict(y=POSITIONS - 2), r"hold -2 at index \(0, 0\).*\[0, 1\]"),
+        (dict(y=0 * POSITIONS - 1), "ignore every position"),
     ],
 )
 def test_bad_arrays_are_named(bad, match):

@@ -33,3 +33,11 @@ def test_every_recipe_can_be_parsed_and_built():
         module = recipes.get(name)
         assert callable(module.parse) and callable(module.build)
         assert module.Settings._fields
+
+
+def test_metrics_need_not_be_means():
+    sums = {"count": jnp.float32(2), "bins": jnp.array([1.0, 4.0])}
+    found = recipe.mean(
+        recipe.add(sums, sums), lambda sums: {"spread": jnp.ptp(sums["bins"])}
+    )
+    assert found == {"spread": 6.0}

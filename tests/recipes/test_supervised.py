@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxedge import models
+from jaxedge import data, models
 from jaxedge.core.checks import UsageError
 from jaxedge.hardware import crossbar, devices
 from jaxedge.recipes import settings, supervised
@@ -33,6 +33,21 @@ def linear(optimiser, **options):
     return supervised.make(
         models.Mlp((3,)), EXAMPLE, rule, optimiser, **options
     )
+
+
+def test_labels_of_positions_are_counted_one_by_one(key):
+    logits = jax.random.normal(key, (3, 4, 5))
+    y = np.array([[0, 1, -1, 4], [-1, -1, -1, 2], [3, 3, 3, 3]])
+    weight = np.array([1, 1, 0], np.float32)  # The last row is padding.
+    batch = data.Batch(np.zeros(0), jnp.asarray(y), jnp.asarray(weight))
+    sums = supervised.cross_entropy(logits, batch)
+    rows = np.asarray(logits, np.float64)[:2][y[:2] >= 0]
+    known = y[:2][y[:2] >= 0]
+    log_p = rows - np.log(np.exp(rows).sum(1, keepdims=True))
+    loss = -log_p[np.arange(4), known].sum()
+    assert sums["count"] == 4
+    assert sums["accuracy"] == (rows.argmax(1) == known).sum()
+    np.testing.assert_allclose(sums["loss"], loss, rtol=1e-6)
 
 
 def test_steps_match_numpy(key, batch):

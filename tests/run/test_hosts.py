@@ -38,7 +38,13 @@ x = rng.normal(size=(101, 6)).astype(np.float32)
 source = data.make_source(
     x, (x @ kernel).argmax(1), classes=tuple("abcd"), name="toy", split="test"
 )
-recipe = Recipe(**{**dict.fromkeys(Recipe._fields), "evaluate": evaluate})
+recipe = Recipe(
+    **{
+        **dict.fromkeys(Recipe._fields),
+        **Recipe._field_defaults,
+        "evaluate": evaluate,
+    }
+)
 spec = crossbar.Spec(devices.get("ideal", program_noise=0.2))
 chips = study.Chips(
     n=11, threshold=0.8, sweep=3, read_noise=(0.0, 0.5), faults=(),

@@ -118,7 +118,7 @@ class Run:
         self.opened: list[int] = []
 
     def train(self, stop: Any = None):
-        checkpoints = Checkpoints(self.folder / "checkpoints", loop.SELECT)
+        checkpoints = Checkpoints(self.folder / "checkpoints", "accuracy")
         try:
             return loop.train(
                 self.recipe, SPLITS, self.plan, self.key, checkpoints,
@@ -145,7 +145,7 @@ class Run:
 
     def latest(self):
         """The newest checkpoint, as (step, bits of its leaves)."""
-        checkpoints = Checkpoints(self.folder / "checkpoints", loop.SELECT)
+        checkpoints = Checkpoints(self.folder / "checkpoints", "accuracy")
         state = self.recipe.init(self.key)
         batch = next(data.in_order(SPLITS["train"], BATCH))
         sums = jax.eval_shape(self.recipe.update, state, batch)[1]

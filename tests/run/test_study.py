@@ -38,8 +38,8 @@ def unused(*args):
 RECIPE = Recipe(
     **{
         **dict.fromkeys(Recipe._fields, unused),
+        **Recipe._field_defaults,
         "evaluate": evaluate,
-        "adapt": None,
     }
 )
 RNG = np.random.default_rng(0)
@@ -105,9 +105,27 @@ class Given(NamedTuple):
 def compiled_once():
     """Studies of one recipe share their program, for the tests' sake."""
     with pytest.MonkeyPatch.context() as patch:
-        cached = functools.cache(study.chip_accuracy)
-        patch.setattr(study, "chip_accuracy", cached)
+        cached = functools.cache(study.chip_score)
+        patch.setattr(study, "chip_score", cached)
         yield
+
+
+def test_a_recipe_says_what_judges_a_chip(path):
+    def evaluate(variables, batch, key=None):
+        return {
+            "count": batch.weight.sum(),
+            "rows": (jnp.arange(len(batch.y)) + 1.0) * batch.weight,
+        }
+
+    other = RECIPE._replace(
+        evaluate=evaluate,
+        # Frames of 10, 10, 10 and 7 rows, of which the seventh are in all.
+        measure=lambda sums: {"seventh": sums["rows"][6] / 28},
+        score="seventh",
+    )
+    found = Given(recipe=other).run(path)
+    np.testing.assert_array_equal(found.arrays["accuracy"], np.ones(11))
+    assert Given().run(path).name != found.name
 
 
 @pytest.fixture
