@@ -4,6 +4,8 @@ from collections.abc import Callable
 import os
 from pathlib import Path
 
+import numpy as np
+
 from jaxedge.core import checks
 from jaxedge.data import cifar10, digits, fashion_mnist, spoken_digits
 from jaxedge.data.batches import epoch as epoch
@@ -17,6 +19,7 @@ __all__ = [
     "BUNDLED",
     "IGNORED",
     "ON_DISK",
+    "PARTS",
     "ROOT_VARIABLE",
     "SPLITS",
     "Batch",
@@ -26,6 +29,7 @@ __all__ = [
     "in_order",
     "load",
     "make_source",
+    "parts_of",
 ]
 
 ROOT_VARIABLE = "JAXEDGE_DATA"
@@ -37,6 +41,20 @@ ON_DISK: dict[str, Callable[[str, Path], Source]] = {
     "fashion_mnist": fashion_mnist.read,
     "spoken_digits": spoken_digits.read,
 }
+# Of data sets whose sets of points have a category each: which classes are its
+# parts, bool [categories, classes].
+PARTS: dict[str, Callable[[], np.ndarray]] = {}
+
+
+def parts_of(name: str) -> np.ndarray:
+    """The parts of each category of a data set, bool [categories, classes].
+
+    Raises:
+        UsageError: for a data set without categories.
+    """
+    if name not in PARTS:
+        raise checks.unknown("data set with categories", name, PARTS)
+    return PARTS[name]()
 
 
 def load(

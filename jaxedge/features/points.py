@@ -182,7 +182,36 @@ def interpolate(
         "all axes but the last", points_src=src.shape[:-1],
         feats_src=feats.shape[:-1],
     )  # fmt: skip
-    return _interpolate(dst, src, wide).astype(feats.dtype)
+    return mix(wide, *_shares(dst, src)).astype(feats.dtype)
+
+
+def shares(
+    points_dst: ArrayLike, points_src: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """What `interpolate` mixes, for many features of the same points.
+
+    Args:
+        points_dst: as in `interpolate`.
+        points_src: likewise.
+
+    Returns:
+        Indices of the nearest sources, int32 [..., S, k] with k the lesser of
+        3 and N; and their shares, at least float32 [..., S, k], of sum 1.
+
+    Raises:
+        UsageError: for NaN, or shapes that do not agree.
+    """
+    src, dst = _pair(points_src, points_dst, "points_src", "points_dst")
+    return _shares(dst, src)
+
+
+@jax.jit
+def mix(feats: jax.Array, idx: jax.Array, shares: jax.Array) -> jax.Array:
+    """Features [..., N, C] in the shares of `shares`, as [..., S, C]."""
+    total = jnp.zeros((), feats.dtype)
+    for k in range(idx.shape[-1]):
+        total = total + shares[..., k, None] * _group(feats, idx[..., k])
+    return total.astype(feats.dtype)
 
 
 def _pair(
@@ -282,13 +311,9 @@ def _group(values: jax.Array, idx: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _interpolate(dst: jax.Array, src: jax.Array, feats: jax.Array) -> jax.Array:
-    if src.shape[-2] == 1:
-        return jnp.broadcast_to(feats, (*dst.shape[:-1], feats.shape[-1]))
+def _shares(dst: jax.Array, src: jax.Array) -> tuple[jax.Array, jax.Array]:
     idx, squared = _nearest(src, dst, min(_NEIGHBOURS, src.shape[-2]))
+    if idx.shape[-1] == 1:  # A quotient of equals is rounded on some devices.
+        return idx, jnp.ones_like(squared)
     weight = 1 / (squared + _EPSILON)
-    weight = weight / jnp.sum(weight, axis=-1, keepdims=True)
-    total = jnp.zeros((), feats.dtype)
-    for k in range(idx.shape[-1]):
-        total = total + weight[..., k, None] * _group(feats, idx[..., k])
-    return total
+    return idx, weight / jnp.sum(weight, axis=-1, keepdims=True)

@@ -166,7 +166,7 @@ class Spec:
         if self.adc is not None:
             self.adc.check()
         mapped = self.weight_bits is not None or self.pair == "offset"
-        if mapped and _is_random(self.device):
+        if mapped and is_random(self.device):
             raise checks.UsageError(
                 "an as-formed device holds no given weight, so it has no"
                 " weight_bits and no pair='offset'; choose a device that is"
@@ -284,8 +284,8 @@ _NEEDS = {
 }
 
 
-def _is_random(device: Any) -> bool:
-    """Whether what lies below all wrappers is an as-formed device."""
+def is_random(device: Any) -> bool:
+    """Whether what lies below all wrappers of a device is as-formed."""
     while hasattr(device, "device"):
         device = device.device
     return isinstance(device, RandomRram)

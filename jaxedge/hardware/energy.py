@@ -15,6 +15,7 @@ from jaxedge.core import checks
 from jaxedge.hardware import components
 from jaxedge.hardware.components import sar_adc_joules as sar_adc_joules
 from jaxedge.hardware.crossbar import Crossbar
+from jaxedge.hardware.operations import Product
 
 
 class Costs(NamedTuple):
@@ -88,6 +89,11 @@ class LayerEnergy(NamedTuple):
     seconds: float
     adcs: int
     square_metres: float | None
+
+    @property
+    def product(self) -> Product:
+        """The layer's sizes, for a count of operations."""
+        return Product(self.vectors, self.rows, self.cols)
 
     @property
     def joules(self) -> jax.Array:

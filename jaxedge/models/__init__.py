@@ -12,6 +12,7 @@ from jaxedge.models.layers import Conv as Conv
 from jaxedge.models.layers import Dense as Dense
 from jaxedge.models.mlp import Mlp as Mlp
 from jaxedge.models.pointset import PointClassifier as PointClassifier
+from jaxedge.models.pointset import PointSegmenter as PointSegmenter
 from jaxedge.models.resnet import ResNet as ResNet
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Dense",
     "Mlp",
     "PointClassifier",
+    "PointSegmenter",
     "ResNet",
     "checkpoints",
     "resnet",

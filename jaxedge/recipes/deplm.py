@@ -1,29 +1,30 @@
 """A random point-set machine whose readout alone is learned, arXiv:2312.09262.
 
-The first batches set the statistics of the normalisation layers; each batch
-after them adds to the second moments of the encoder's features, from which the
-readout is solved for in closed form: one pass over the data, no gradient. A
-chip has random weights of its own, so each chip learns a readout for itself,
-from what it reads, noise included.
+Sets of points are told apart, or their points where the model has a decoder.
+The readout is solved for in closed form, or trained by Adam as in the paper
+(`point_ridge`, `point_adam`). A chip has random weights of its own, so each
+chip learns a readout for itself, from what it reads, noise included.
 """
 
 import os
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxedge import data
 from jaxedge.core import checks
-from jaxedge.core.keys import stream
-from jaxedge.features import points
-from jaxedge.learn import readout, readout_scores, row_blocks
-from jaxedge.models.pointset import Abstraction, PointClassifier
-from jaxedge.recipes import settings, supervised
-from jaxedge.recipes.recipe import Recipe, Sums
-
-# Ridges to choose from, two a decade.
-GRID = np.logspace(-4, 1, 11, dtype=np.float32)
+from jaxedge.hardware import crossbar
+from jaxedge.learn import readout
+from jaxedge.models.pointset import (
+    Abstraction,
+    Inputs,
+    PointClassifier,
+    PointSegmenter,
+)
+from jaxedge.recipes import point_adam, point_machine, point_ridge, settings
+from jaxedge.recipes.point_machine import Machine
+from jaxedge.recipes.recipe import Recipe
 
 
 class Model(NamedTuple):
@@ -34,23 +35,29 @@ class Model(NamedTuple):
         radii: of their neighbourhoods, unit of the points.
         neighbours: of a centroid.
         features: outputs of every abstraction.
+        decoder: outputs of every propagation, the coarsest first, as many as
+            there are abstractions: points are told apart. Empty: sets are.
         mode: how images become points, of `features.points.MODES`.
         low: value of a pixel that is -1 among the places of points.
         high: value of a pixel that is 1.
+        repeat_places: see `pointset.Inputs`.
+        categories: columns of a set's one-hot category, its last ones.
     """
 
     points: tuple[int, ...]
     radii: tuple[float, ...]
     neighbours: tuple[int, ...]
     features: tuple[int, ...]
+    decoder: tuple[int, ...]
     mode: str
     low: float
     high: float
+    repeat_places: bool
+    categories: int
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
-        checks.choice("model.mode", self.mode, points.MODES)
-        checks.ordered("model.low", self.low, "model.high", self.high)
+        self.inputs.check()
         n = len(self.features) - 1
         for name in ("points", "radii", "neighbours"):
             given = getattr(self, name)
@@ -62,6 +69,19 @@ class Model(NamedTuple):
                 )
         for layer in self.layers:
             layer.check()
+        if self.decoder and len(self.decoder) != n + 1:
+            raise checks.UsageError(
+                f"model.decoder has {len(self.decoder)} entries, but"
+                f" model.features has {n + 1}: features go back the way they"
+                " came, or not at all."
+            )
+        for width in self.decoder:
+            checks.whole("model.decoder", width, 1)
+        if self.categories and not self.decoder:
+            raise checks.UsageError(
+                f"model.categories is {self.categories}, but only a decoder is"
+                " shown the category; give model.decoder, or 0."
+            )
 
     @property
     def layers(self) -> tuple[Abstraction, ...]:
@@ -73,36 +93,69 @@ class Model(NamedTuple):
             Abstraction(None, 0.0, 0, last),
         )
 
+    @property
+    def inputs(self) -> Inputs:
+        """What the inputs are."""
+        return Inputs(
+            self.mode, self.low, self.high, self.repeat_places, self.categories
+        )
+
 
 class Learn(NamedTuple):
     """How the readout is found.
 
     Attributes:
+        readout: "ridge", solved for in one pass, or "adam", as the paper.
         ridge: penalty of a squared weight, relative to the mean over features
-            of their centred sums of squares; None takes the one of `GRID` with
-            the least error by generalised cross-validation.
+            of their centred sums of squares; None takes the one of
+            `point_ridge.GRID` with the least error by generalised
+            cross-validation.
         bias: "none", "penalised" or "free", see `learn.readout.solve`.
         calibrate: batches, or frames of a chip, that set the statistics of the
             normalisation layers.
+        serve: "own", every chip learns a readout; or "any", one readout is to
+            serve chips that learn nothing: fresh chips in training tell how
+            far their features are off.
+        reads: of every lesson by a chip. The readout learns from their mean,
+            and from their variance that a single read has more of it.
+        augment: of `point_machine.AUGMENTS`, in training.
         chip_examples: training examples of a chip's own readout.
+        chip_epochs: passes over them by Adam.
     """
 
+    readout: str
     ridge: float | None
     bias: str
     calibrate: int
+    serve: str
+    reads: int
+    augment: str
     chip_examples: int
+    chip_epochs: int
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
         if self.ridge is not None:
             checks.in_range("learn.ridge", self.ridge, 0, open_low=True)
+        checks.choice("learn.readout", self.readout, ("ridge", "adam"))
         checks.choice("learn.bias", self.bias, readout.BIASES)
-        checks.whole("learn.calibrate", self.calibrate, 1)
-        checks.whole("learn.chip_examples", self.chip_examples, 1)
+        checks.choice("learn.serve", self.serve, ("own", "any"))
+        checks.choice("learn.augment", self.augment, point_machine.AUGMENTS)
+        for name in ("calibrate", "reads", "chip_examples", "chip_epochs"):
+            checks.whole(f"learn.{name}", getattr(self, name), 1)
+        if self.readout == "adam" and (self.serve == "any" or self.reads > 1):
+            raise checks.UsageError(
+                f"learn.serve is {self.serve!r} and learn.reads {self.reads},"
+                " but noise enters by second moments, which Adam has none of;"
+                " take learn.readout='ridge', or 'own' and 1."
+            )
 
 
 class Train(NamedTuple):
-    """One pass is all that learns; fields of `settings.Train`."""
+    """How long the readout learns; fields of `settings.Train`.
+
+    One epoch is all that the closed form needs without `learn.augment`.
+    """
 
     epochs: int
     batch: int
@@ -121,26 +174,9 @@ class Settings(NamedTuple):
     data: settings.Data
     model: Model
     learn: Learn
+    optimizer: point_adam.Adam
     train: Train
     hardware: settings.Hardware
-
-
-class State(NamedTuple):
-    """What a pass carries.
-
-    Attributes:
-        step: int32 [].
-        key: the run's key.
-        params: of the network; the readout's are not looked at.
-        stats: of the normalisation layers.
-        sums: of the readout.
-    """
-
-    step: jax.Array
-    key: jax.Array
-    params: Any
-    stats: Any
-    sums: readout.State
 
 
 def parse(config: Any) -> Settings:
@@ -161,130 +197,68 @@ def build(
         given: from `parse`.
         example: [1, ...] inputs of the data set.
         classes: number of classes of the data set.
-        steps_per_epoch: batches of a pass, more than `learn.calibrate`.
+        steps_per_epoch: batches of a pass.
         data_root: not looked at; this recipe reads no files.
 
     Raises:
-        UsageError: if the batches that calibrate leave none to learn from.
+        UsageError: if the batches that calibrate leave none to learn from, or
+            if one readout is to serve chips of random weights.
     """
     del data_root
-    learn, batches = given.learn, given.train.epochs * steps_per_epoch
-    if batches <= learn.calibrate:
+    learn, plan = given.learn, settings.make_plan(given.hardware)
+    if learn.serve == "any" and crossbar.is_random(plan.device):
         raise checks.UsageError(
-            f"learn.calibrate takes {learn.calibrate} batches, but training"
-            f" has {batches}; lower it or train.batch."
+            f"learn.serve is 'any', but {given.hardware.device} has random"
+            " weights, others on every chip; take 'own', or a device that is"
+            " programmed."
         )
-    model = PointClassifier(classes, given.model.layers, given.model.mode)
-    width = given.model.features[-1]
-
-    def scaled(x: jax.Array) -> jax.Array:
-        if x.ndim != 4:
-            return x
-        low, high = given.model.low, given.model.high
-        return (x - low) * (2 / (high - low)) - 1
-
-    def encode(
-        params: Any, stats: Any, x: jax.Array, key: jax.Array | None, **apply
-    ) -> Any:
-        variables = {"params": params, "batch_stats": stats}
-        return model.apply(variables, scaled(x), key=key, encode=True, **apply)
-
-    def calibrated(
-        params: Any, stats: Any, step: jax.Array, x: jax.Array, key: Any
-    ) -> Any:
-        """Means over all batches so far instead of a decaying one."""
-        _, changed = encode(
-            params, stats, x, key, train=True, mutable=["batch_stats"]
+    example = jnp.asarray(example)
+    machine = make_machine(given.model, example, classes, given.data.name)
+    if learn.readout == "adam":
+        recipe = point_adam.make(
+            machine, learn, given.optimizer, steps_per_epoch, example
         )
-        # The layer mixes 1/10 of the batch in.
-        return jax.tree.map(
-            lambda old, new: old + 10 * (new - old) / (step + 1),
-            stats,
-            changed["batch_stats"],
+    else:
+        batches = given.train.epochs * steps_per_epoch
+        if batches <= learn.calibrate:
+            raise checks.UsageError(
+                f"learn.calibrate takes {learn.calibrate} batches, but training"
+                f" has {batches}; lower it or train.batch."
+            )
+        recipe = point_ridge.make(machine, learn, plan, example)
+    return machine.complete(recipe, learn.augment)
+
+
+def make_machine(
+    model: Model, example: Any, classes: int, name: str
+) -> Machine:
+    """The network of a config, for a data set.
+
+    Args:
+        model: sizes.
+        example: [1, ...] inputs.
+        classes: of the data set.
+        name: of the data set, whose parts of categories are looked up.
+    """
+    sets = model.inputs.sets(example)
+    if model.points and model.points[0] > sets.shape[1]:
+        raise checks.UsageError(
+            f"model.points begins with {model.points[0]}, but a set of {name}"
+            f" has {sets.shape[1]} points."
         )
-
-    def learned(
-        sums: readout.State, params: Any, stats: Any, batch: Any, key: Any
-    ) -> readout.State:
-        features = encode(params, stats, batch.x, key)
-        targets = readout.class_targets(batch.y, classes)
-        return readout.update(sums, features, targets, batch.weight)
-
-    def step_of(carry: Any, batch: Any, params: Any, key: Any) -> Any:
-        """(step, stats, sums) after one more batch."""
-        step, stats, sums = carry
-        read = None if key is None else stream(key, "read", step)
-        first = step < learn.calibrate
-        stats = jax.lax.cond(
-            first,
-            lambda: calibrated(params, stats, step, batch.x, read),
-            lambda: stats,
-        )
-        sums = jax.lax.cond(
-            first,
-            lambda: sums,
-            lambda: learned(sums, params, stats, batch, read),
-        )
-        return step + 1, stats, sums
-
-    def solved(params: Any, stats: Any, sums: readout.State) -> Any:
-        known = row_blocks.totals(sums)
-        moment = jnp.trace(known.xx) / width
-        ridge = learn.ridge
-        if ridge is None:
-            errors = readout_scores.gcv(sums, moment * GRID, bias=learn.bias)
-            ridge = jnp.asarray(GRID)[jnp.argmin(jnp.mean(errors, 1))]
-        found = readout.solve(sums, ridge * moment, bias=learn.bias)
-        head = {"kernel": found.matrix, "bias": found.bias}
-        return {"params": params | {"readout": head}, "batch_stats": stats}
-
-    def init(key: jax.Array) -> State:
-        drawn = model.init(stream(key, "params"), scaled(jnp.asarray(example)))
-        return State(
-            jnp.int32(0),
-            key,
-            drawn["params"],
-            drawn["batch_stats"],
-            readout.init(width, classes),
-        )
-
-    def update(state: State, batch: Any) -> tuple[State, Sums]:
-        carry = state.step, state.stats, state.sums
-        step, stats, sums = step_of(carry, batch, state.params, None)
-        state = state._replace(step=step, stats=stats, sums=sums)
-        return state, {"count": batch.weight.sum()}
-
-    def finish(state: State) -> Any:
-        return solved(state.params, state.stats, state.sums)
-
-    def forward(
-        variables: Any, x: jax.Array, key: jax.Array | None = None, **apply
-    ) -> Any:
-        return model.apply(variables, scaled(x), key=key, **apply)
-
-    def evaluate(
-        variables: Any, batch: Any, key: jax.Array | None = None
-    ) -> Sums:
-        return supervised.cross_entropy(forward(variables, batch.x, key), batch)
-
-    def adapt(variables: Any, lessons: Any, key: jax.Array) -> Any:
-        params, stats = variables["params"], variables["batch_stats"]
-        zero = jnp.int32(0), stats, readout.init(width, classes)
-
-        def step(carry: Any, batch: Any) -> tuple[Any, None]:
-            return step_of(carry, batch, params, key), None
-
-        (_, stats, sums), _ = jax.lax.scan(step, zero, lessons)
-        return solved(params, stats, sums)
-
-    return Recipe(
-        init,
-        update,
-        finish,
-        evaluate,
-        review=lambda state, metrics: state,
-        forward=forward,
-        summary=lambda state: {},
-        adapt=adapt,
-        lessons=learn.chip_examples,
+    common = {"layers": model.layers, "inputs": model.inputs}
+    if not model.decoder:
+        network = PointClassifier(classes, **common)
+        return Machine(network, model.inputs, model.features[-1], classes)
+    network = PointSegmenter(classes, decoder=model.decoder, **common)
+    parts = np.ones((1, classes), bool)
+    if model.categories:
+        parts = data.parts_of(name)
+        if parts.shape != (model.categories, classes):
+            raise checks.UsageError(
+                f"model.categories is {model.categories}, but {name} has"
+                f" {len(parts)}."
+            )
+    return Machine(
+        network, model.inputs, model.decoder[-1], classes, np.asarray(parts)
     )

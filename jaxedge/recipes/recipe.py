@@ -50,6 +50,10 @@ class Recipe(NamedTuple):
             is no mean over examples.
         score: the metric that chooses the best epoch and judges chips; the
             larger the better, in [0, 1].
+        prepare: x -> pytree that `evaluate` and `adapt` take in its place, with
+            its leading axis: what does not depend on a chip, found out once a
+            study; None has nothing of that kind.
+        learns: names of the layers that learn; None for all.
     """
 
     init: Callable[[jax.Array], Any]
@@ -63,6 +67,8 @@ class Recipe(NamedTuple):
     lessons: int = 0
     measure: Callable[[Sums], dict[str, jax.Array]] = ratios
     score: str = "accuracy"
+    prepare: Callable[[Any], Any] | None = None
+    learns: tuple[str, ...] | None = None
 
 
 def mean(

@@ -16,7 +16,7 @@ import numpy as np
 from jaxedge import data, hardware, recipes
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
-from jaxedge.hardware import crossbar, energy
+from jaxedge.hardware import crossbar, energy, operations
 from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run import hosts, loop, metrics, report, study, sweeps, workdir
@@ -324,14 +324,16 @@ def ledger(job: Job, variables: Any) -> dict[str, Any]:
         name = "/".join(part.key for part in path[:-1])
         vectors = int(sum(int(v) for v in counts["vectors"]))
         rows.append(energy.layer(name, leaf, vectors, job.costs))
-    priced = job.costs._asdict()
     return {
         "layers": [{**r._asdict(), "joules": r.joules} for r in rows],
         "joules_digital": sum(r.joules_digital for r in rows),
+        "training": operations.compare(
+            {row.name: row.product for row in rows}, job.recipe.learns
+        ),
         **energy.compare(rows, job.costs)._asdict(),
         "assumptions": {
             name: {"value": value, "source": _SOURCES.get(name, "unknown")}
-            for name, value in priced.items()
+            for name, value in job.costs._asdict().items()
         },
     }
 

@@ -20,6 +20,9 @@ from jaxedge.recipes.recipe import Recipe, add
 from jaxedge.run import hosts, results, statistics, sweeps, tasks
 from jaxedge.run.checkpoint import digest
 from jaxedge.run.chips import MODES, chip_map, replicate
+from jaxedge.run.frames import Frames as Frames
+from jaxedge.run.frames import frames as frames
+from jaxedge.run.frames import prepared
 from jaxedge.run.loop import Preempted, Stop
 
 _RATE = "rate/chips"  # Beside the arrays of a finished study.
@@ -87,28 +90,6 @@ class Chips(NamedTuple):
         }
 
 
-class Frames(NamedTuple):
-    """A test set as frames of one size: x [F, B, ...], y and weight [F, B].
-
-    `samples`, [B, ...], are what a chip sets the ranges of its converters with;
-    None sets none. `lessons`, frames of the training set, are what it learns
-    from where the recipe has chips learn.
-    """
-
-    x: jax.Array
-    y: jax.Array
-    weight: jax.Array
-    samples: jax.Array | None = None
-    lessons: Any = None
-
-
-def frames(source: data.Source, batch: int) -> Frames:
-    """Stacks a source into frames; padding weighs 0."""
-    size = min(batch, len(source.y))
-    parts = list(data.in_order(source, size))
-    return Frames(*(jnp.asarray(np.stack(a)) for a in zip(*parts, strict=True)))
-
-
 @functools.cache
 def chip_score(recipe: Recipe) -> Callable[..., jax.Array]:
     """A function (key, variables, frames, hardware) -> score of one chip.
@@ -138,7 +119,7 @@ def chip_score(recipe: Recipe) -> Callable[..., jax.Array]:
         def read(total, frame):
             return add(total, evaluate(*frame)), None
 
-        steps = (jnp.arange(len(test.x)), test)
+        steps = (jnp.arange(len(test.y)), test)
         shapes = jax.eval_shape(evaluate, *jax.tree.map(lambda a: a[0], steps))
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         total, _ = jax.lax.scan(read, zero, steps)
@@ -227,7 +208,13 @@ def run(
     if hosts.leads():
         (folder / "chips").mkdir(parents=True, exist_ok=True)
     clock = _compute(
-        recipe, (variables, test), chips, key, plan.wanted(), folder, stop
+        recipe,
+        (variables, prepared(recipe, test)),
+        chips,
+        key,
+        plan.wanted(),
+        folder,
+        stop,
     )
     path = folder / f"{plan.name}.npz"
     rate = clock.rate() if clock.ran else _rate_before(path)

@@ -101,9 +101,11 @@ def test_an_abstraction_is_its_loop():
     rng = np.random.default_rng(0)
     place = rng.uniform(-0.5, 0.5, (2, 12, 3)).astype(np.float32)
     features = rng.normal(size=(2, 12, 2)).astype(np.float32)
-    layer = pointset.SetAbstraction(size)
-    variables = layer.init(jax.random.key(0), place, features)
-    centre, y = layer.apply(variables, place, features)
+    near = pointset.locate(place, (size, None))
+    where = near.chosen[0], near.near[0]
+    layer = pointset.SetAbstraction(4)
+    variables = layer.init(jax.random.key(0), place, features, where)
+    centre, y = layer.apply(variables, place, features, where)
     kernel = np.float64(variables["params"]["Dense_0"]["kernel"])
     for b in range(2):
         chosen, far = [0], np.full(12, 1e10)
@@ -137,9 +139,8 @@ def test_normalisation_has_the_mean_of_its_batches(recipe):
     # The mean of one batch, not a tenth of it.
     layer = state.stats["abstraction_1"]["Norm_0"]["BatchNorm_0"]
     before = recipe.init(jax.random.key(0))
-    _, changed = models.PointClassifier(
-        CLASSES, deplm.Model((8,), (0.5,), (4,), (6, 9), "pixels", 0, 1).layers
-    ).apply(
+    sizes = parse(config()).model.layers
+    _, changed = models.PointClassifier(CLASSES, sizes).apply(
         {"params": before.params, "batch_stats": before.stats},
         2 * batches(6).x[0] - 1,
         train=True,
@@ -200,10 +201,17 @@ BAD = [
     ("model.radii", (0.5, 0.5), "model.radii has 2 entries.*features has 2"),
     ("model.radii", (0.0,), "radius"),
     ("model.mode", "pixel", "mean 'pixels'"),
-    ("model.low", 2.0, "model.low"),
+    ("model.low", 2.0, "model: low is 2.0"),
     ("learn.ridge", 0.0, "learn.ridge"),
     ("learn.bias", "fre", "learn.bias.*mean 'free'"),
     ("learn.calibrate", 0, "learn.calibrate"),
+    ("learn.readout", "rigde", "learn.readout.*mean 'ridge'"),
+    ("learn.serve", "all", "learn.serve"),
+    ("learn.augment", "drop", "learn.augment"),
+    ("learn.reads", 0, "learn.reads"),
+    ("model.decoder", (4,), "decoder has 1 entries.*features has 2"),
+    ("model.categories", 2, "categories is 2, but only a decoder"),
+    ("optimizer.decay", 0.0, "optimizer.decay"),
     ("train.batch", 0, "train.batch"),
 ]
 
