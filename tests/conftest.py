@@ -39,6 +39,7 @@ PHYSICS = {
     "test_fitting",
     "test_ir_drop",
     "test_multilevel",
+    "test_operations",
     "test_pairs",
     "test_point_sets",
     "test_pulse_trains",

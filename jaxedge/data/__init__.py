@@ -4,8 +4,6 @@ from collections.abc import Callable
 import os
 from pathlib import Path
 
-import numpy as np
-
 from jaxedge.core import checks
 from jaxedge.data import cifar10, digits, fashion_mnist, spoken_digits
 from jaxedge.data.batches import epoch as epoch
@@ -41,20 +39,8 @@ ON_DISK: dict[str, Callable[[str, Path], Source]] = {
     "fashion_mnist": fashion_mnist.read,
     "spoken_digits": spoken_digits.read,
 }
-# Of data sets whose sets of points have a category each: which classes are its
-# parts, bool [categories, classes].
-PARTS: dict[str, Callable[[], np.ndarray]] = {}
-
-
-def parts_of(name: str) -> np.ndarray:
-    """The parts of each category of a data set, bool [categories, classes].
-
-    Raises:
-        UsageError: for a data set without categories.
-    """
-    if name not in PARTS:
-        raise checks.unknown("data set with categories", name, PARTS)
-    return PARTS[name]()
+# Categories of the data sets for part segmentation, and their parts' labels.
+PARTS: dict[str, dict[str, tuple[int, ...]]] = {}
 
 
 def load(
@@ -83,6 +69,23 @@ def load(
     if name in BUNDLED:
         return BUNDLED[name](split)
     return ON_DISK[name](split, find_root(f"the data set {name!r}", name, root))
+
+
+def parts_of(name: str) -> dict[str, tuple[int, ...]]:
+    """The labels of the parts of each category of a data set.
+
+    A cloud of category k, in this order, has 1 in column 3 + k of its points,
+    and only parts of that category.
+
+    Args:
+        name: one of `PARTS`.
+
+    Raises:
+        UsageError: for a data set without parts.
+    """
+    if name not in PARTS:
+        raise checks.unknown("data set with parts", name, PARTS)
+    return PARTS[name]
 
 
 def find_root(

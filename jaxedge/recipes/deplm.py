@@ -253,12 +253,12 @@ def make_machine(
     network = PointSegmenter(classes, decoder=model.decoder, **common)
     parts = np.ones((1, classes), bool)
     if model.categories:
-        parts = data.parts_of(name)
-        if parts.shape != (model.categories, classes):
+        known = data.parts_of(name)
+        if len(known) != model.categories:
             raise checks.UsageError(
                 f"model.categories is {model.categories}, but {name} has"
-                f" {len(parts)}."
+                f" {len(known)}."
             )
-    return Machine(
-        network, model.inputs, model.decoder[-1], classes, np.asarray(parts)
-    )
+        rows = [np.isin(np.arange(classes), own) for own in known.values()]
+        parts = np.stack(rows)
+    return Machine(network, model.inputs, model.decoder[-1], classes, parts)

@@ -78,9 +78,9 @@ def make(
 ) -> Recipe:
     """The recipe.
 
-    A chip learns likewise: what it reads of its lessons is kept, and
-    `learn.chip_epochs` passes over it, in an order drawn for each, train a
-    readout from where that of training ended.
+    A chip learns likewise, from nothing: what it reads of its lessons is kept,
+    and `learn.chip_epochs` passes over it, in an order drawn for each, train a
+    readout.
 
     Args:
         machine: the encoder.
@@ -113,7 +113,11 @@ def make(
             delta, opt = optimiser.update(_slope(head, *rows), opt, head)
             return (optax.apply_updates(head, delta), opt), None
 
-        head = jax.tree.map(jnp.asarray, dict(params["readout"]))
+        like = {
+            "kernel": (machine.width, machine.classes),
+            "bias": (machine.classes,),
+        }
+        head = {name: jnp.zeros(shape) for name, shape in like.items()}
         drawn = jax.random.key(0) if key is None else key
         drawn = jax.random.split(stream(drawn, "order"), learn.chip_epochs)
         orders = jax.vmap(lambda k: jax.random.permutation(k, count))(drawn)

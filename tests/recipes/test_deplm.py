@@ -11,9 +11,10 @@ import pytest
 from jaxedge import core, data, hardware, models
 from jaxedge.core.checks import UsageError
 from jaxedge.hardware import crossbar, devices
-from jaxedge.models import pointset
+from jaxedge.learn import readout, row_blocks
 from jaxedge.recipes import deplm
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 PATH = Path(__file__).parents[2] / "configs" / "deplm.py"
 BATCH, CLASSES = 20, 3
 
@@ -76,54 +77,6 @@ def learned(recipe):
     for i in range(6):
         state, _ = update(state, at(batches(6), i))
     return jax.jit(recipe.finish)(state), state
-
-
-def test_the_papers_counts():
-    given = parse(full("fashion_mnist"))
-    model = models.PointClassifier(10, given.model.layers)
-    shapes = jax.eval_shape(
-        model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1))
-    )["params"]
-    random = [shapes[f"abstraction_{i}"]["Dense_0"]["kernel"] for i in range(3)]
-    assert [w.shape for w in random] == [(6, 51), (54, 102), (105, 819)]
-    assert sum(w.size for w in random) == 91809
-    assert shapes["readout"]["kernel"].size == 8190
-    # Vectors that the arrays see (deplm 3).
-    small = models.PointClassifier(10, (given.model.layers[-1],))
-    x = jnp.zeros((1, 28, 28, 1))
-    counted = small.init(jax.random.key(0), x)["counts"]["abstraction_0"]
-    assert counted["Dense_0"]["vectors"] == (784,)
-
-
-def test_an_abstraction_is_its_loop():
-    """Against numpy in float64, one neighbourhood after the other."""
-    size = pointset.Abstraction(5, 0.6, 3, 4)
-    rng = np.random.default_rng(0)
-    place = rng.uniform(-0.5, 0.5, (2, 12, 3)).astype(np.float32)
-    features = rng.normal(size=(2, 12, 2)).astype(np.float32)
-    near = pointset.locate(place, (size, None))
-    where = near.chosen[0], near.near[0]
-    layer = pointset.SetAbstraction(4)
-    variables = layer.init(jax.random.key(0), place, features, where)
-    centre, y = layer.apply(variables, place, features, where)
-    kernel = np.float64(variables["params"]["Dense_0"]["kernel"])
-    for b in range(2):
-        chosen, far = [0], np.full(12, 1e10)
-        for _ in range(4):
-            gap = ((place[b] - place[b, chosen[-1]]) ** 2).sum(1)
-            far = np.minimum(far, gap)
-            chosen.append(int(far.argmax()))
-        np.testing.assert_array_equal(centre[b], place[b, chosen])
-        for s, c in enumerate(chosen):
-            gap = ((place[b] - place[b, c]) ** 2).sum(1)
-            inside = np.flatnonzero(gap <= 0.6**2)[:3]
-            rows = np.concatenate(
-                [place[b, inside] - place[b, c], features[b, inside]], 1
-            )
-            # Statistics at their start: mean 0, variance 1.
-            out = np.float64(rows) @ kernel / np.sqrt(1 + 1e-5)
-            expected = np.maximum(out.max(0), 0)
-            np.testing.assert_allclose(y[b, s], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_one_pass_learns(recipe, learned):
@@ -195,6 +148,244 @@ def test_every_random_chip_learns_its_own_readout(recipe, learned):
     )
     # A readout on an array of random weights, of another encoder, is chance.
     assert own.mean() > 0.8 and foreign.mean() < own.mean() - 0.2
+
+
+# Points told apart.
+
+CATEGORIES, PARTS = 2, {"a": (0, 1), "b": (2, 3)}
+
+
+def part_config(**fields):
+    found = config(**fields)
+    found.data.name = "toy parts"
+    found.learn.ridge = 0.01
+    found.model.update(
+        {"decoder": (8, 10), "repeat_places": True, "categories": CATEGORIES}
+    )
+    return found
+
+
+def clouds(n, seed=0, points=24):
+    """Clouds whose upper points are another part; some labels are ignored."""
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(-1, 1, (n, BATCH, points, 3))
+    category = rng.integers(0, CATEGORIES, (n, BATCH, 1))
+    y = 2 * category + (place[..., 0] > 0)
+    y = np.where(rng.random(y.shape) < 0.1, data.IGNORED, y)
+    hot = np.eye(CATEGORIES)[np.repeat(category, points, 2)]
+    return data.Batch(
+        jnp.asarray(np.concatenate([place, hot], -1), jnp.float32),
+        jnp.asarray(y, jnp.int32),
+        jnp.ones((n, BATCH), jnp.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """The recipe, its compiled update, and a start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(data.PARTS, "toy parts", PARTS)
+        given = parse(part_config())
+        recipe = deplm.build(given, clouds(1).x[0, :1], 4, 5)
+    return recipe, jax.jit(recipe.update), recipe.init(jax.random.key(0))
+
+
+def test_points_are_told_apart_by_chips_of_their_own(parts):
+    """Training, and a noisy chip that learns, on sets located once."""
+    recipe, update, state = parts
+    for i in range(5):
+        state, _ = update(state, at(clouds(5), i))
+    spec = crossbar.Spec(
+        devices.get("rram_40nm_random", read_noise=0.02), input_bits=6
+    )
+
+    @jax.jit
+    def scores(key, lessons, test):
+        variables = recipe.finish(state)
+        params = hardware.deploy(key, variables["params"], spec)
+        chip = {**variables, "params": params}
+        own = recipe.adapt(chip, lessons, key)
+        found = [recipe.evaluate(v, test, key) for v in (variables, own)]
+        return [recipe.measure(sums) for sums in found]
+
+    find = jax.jit(jax.vmap(recipe.prepare))
+    lessons, test = clouds(5), clouds(1, seed=1)
+    ideal, own = scores(
+        jax.random.key(1),
+        lessons._replace(x=find(lessons.x)),
+        at(test._replace(x=find(test.x)), 0),
+    )
+    for metrics in (ideal, own):
+        assert set(metrics) == {
+            "loss", "accuracy", "class_accuracy", "class_iou", "instance_iou",
+        }  # fmt: skip
+        # By chance one of two parts is right, and a third of two unions met.
+        assert metrics["accuracy"] > 0.7 and metrics["instance_iou"] > 0.5
+    assert recipe.score == "instance_iou" and recipe.learns == ("readout",)
+
+
+def test_ignored_points_change_nothing(parts):
+    """Whatever a label below 0 is, it weighs nothing."""
+    _, update, state = parts
+    given, batch = state._replace(step=jnp.int32(9)), at(clouds(1), 0)
+    keep = batch.y >= 0
+    wrong = batch._replace(y=jnp.where(keep, batch.y, -5))
+    a, b = (update(given, one)[0].gathered for one in (batch, wrong))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    sums = row_blocks.totals(a.sums)
+    assert int(sums.rows) == int(keep.sum()) < batch.y.size
+
+
+# The readout by Adam.
+
+
+@pytest.fixture(scope="module")
+def adam():
+    changes = {
+        "learn.readout": "adam", "learn.augment": "drop_and_shift",
+        "learn.chip_epochs": 30, "optimizer.learning_rate": 0.05,
+    }  # fmt: skip
+    given = parse(config(**changes))
+    return deplm.build(given, batches(1).x[0, :1], CLASSES, 6)
+
+
+def test_adam_moves_the_readout_alone(adam):
+    state, update = adam.init(jax.random.key(0)), jax.jit(adam.update)
+    start, first = state, adam.finish(state)["params"]
+    for i in range(60):
+        state, sums = update(state, at(batches(6), i % 6))
+    variables = adam.finish(state)
+    for name, layer in variables["params"].items():
+        same = jax.tree.map(jnp.array_equal, layer, first[name])
+        assert all(jax.tree.leaves(same)) == (name != "readout")
+    found = adam.evaluate(variables, at(batches(1, seed=1), 0))
+    assert found["accuracy"] / found["count"] > 0.7  # A third by chance.
+    # What is shown is changed at random: the same step of another key differs.
+    other = start._replace(key=jax.random.key(5))
+    again = [update(s, at(batches(6), 0))[1]["loss"] for s in (start, other)]
+    assert again[0] != again[1]
+
+
+def test_a_chip_learns_by_adam(adam):
+    state = adam.init(jax.random.key(0))
+    params = adam.finish(state)["params"]
+    device = devices.get("rram_40nm_random", read_noise=0.02)
+    spec = crossbar.Spec(device, input_bits=6)
+
+    @jax.jit
+    def accuracy(key):
+        chip = hardware.deploy(key, params, spec)
+        variables = {"params": chip, "batch_stats": state.stats}
+        own = adam.adapt(variables, batches(6), key)
+        sums = adam.evaluate(own, at(batches(1, seed=2), 0), key)
+        return sums["accuracy"] / sums["count"]
+
+    assert accuracy(jax.random.key(1)) > 0.8  # A third by chance.
+
+
+def test_the_papers_schedules():
+    """Epochs of deplm 4, and one update of torch's Adam with decay, by hand."""
+    images = deplm.point_adam.Adam(0.005, 1e-4, 0.7, 20, True, 0.0)
+    for epoch, steps in ((0, 0), (18, 0), (19, 1), (38, 1), (39, 2)):
+        np.testing.assert_allclose(images.rate(epoch), 0.005 * 0.7**steps)
+    parts = deplm.point_adam.Adam(0.02, 1e-4, 0.5, 28, False, 1e-5)
+    for epoch, rate in ((27, 0.02), (28, 0.01), (100, 0.0025), (400, 1e-5)):
+        np.testing.assert_allclose(parts.rate(epoch), rate, rtol=1e-6)
+    w, g = np.array([2.0, -3.0]), np.array([1e-4, 0.5])
+    optimiser = images.make(10)
+    delta, _ = optimiser.update(jnp.asarray(g), optimiser.init(w), w)
+    slope = g + 1e-4 * w
+    # The first step of Adam is that of the sign, but for its epsilon.
+    expected = -0.005 * slope / (np.abs(slope) + 1e-8)
+    np.testing.assert_allclose(delta, expected, rtol=1e-4)
+
+
+# Noise through second moments.
+
+
+def test_several_reads_have_the_noise_of_one(recipe):
+    """The mean of two reads, and half of its variance, estimate one read's.
+
+    Sums of squares of features, with noise, over n = 240 rows and 9 features:
+    both estimate the same mean; that of the raw reads has a standard error of
+    a few per cent, so 20 % tells it from no noise, which a factor below shows.
+    """
+    given = parse(config(**{"learn.reads": 2}))
+    twice = deplm.build(given, batches(1).x[0, :1], CLASSES, 6)
+    device = devices.get("rram_40nm_random", read_noise=0.3)
+    state = recipe.init(jax.random.key(0))
+    spec = crossbar.Spec(device, input_bits=6)
+    params = hardware.deploy(jax.random.key(1), state.params, spec)
+    found, solve = {}, readout.solve
+    for name, one in (("once", recipe), ("twice", twice)):
+        seen = []
+
+        def watch(sums, ridge, *, bias, noise, seen=seen):
+            t = row_blocks.totals(sums)
+            seen.append((t.xx.diagonal() / t.weight, noise))
+            return solve(sums, ridge, bias=bias, noise=noise)
+
+        def adapt(lessons, one=one, seen=seen):
+            one.adapt(
+                {"params": params, "batch_stats": state.stats},
+                lessons,
+                jax.random.key(2),
+            )
+            return seen[0]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(deplm.point_ridge.readout, "solve", watch)
+            found[name] = jax.jit(adapt)(batches(13))
+    (once, none), (mean, rest) = found["once"], found["twice"]
+    assert not none.any() and (rest > 0).all()
+    # Without the rest the mean of two reads has less.
+    assert (mean.sum() + rest.sum()) / once.sum() > mean.sum() / once.sum()
+    np.testing.assert_allclose((mean + rest).sum() / once.sum(), 1, atol=0.2)
+
+
+def test_one_readout_for_any_chip_knows_their_spread():
+    """Chips that learn nothing; a weak ridge alone would trust every feature.
+
+    Twelve chips of 20 sets, so that a mean accuracy has a standard error of at
+    most 1 / sqrt(960) = 3 %, twice in the difference of the same chips.
+    """
+    device = {
+        "hardware.device": "ideal", "hardware.overrides.program_noise": 0.2,
+        "learn.ridge": 1e-6,
+    }  # fmt: skip
+    test = at(batches(1, seed=3), 0)
+    found = {}
+    for serve in ("own", "any"):
+        given = parse(config(**device, **{"learn.serve": serve}))
+        one = deplm.build(given, batches(1).x[0, :1], CLASSES, 6)
+        spec = deplm.settings.make_plan(given.hardware)
+
+        @jax.jit
+        def accuracy(state, keys, one=one, spec=spec):
+            variables = one.finish(state)
+
+            def on(key):
+                chip = hardware.deploy(
+                    key, variables["params"], {"abstraction": spec}
+                )
+                sums = one.evaluate({**variables, "params": chip}, test, key)
+                return sums["accuracy"] / sums["count"]
+
+            return jax.vmap(on)(keys).mean()
+
+        state, update = one.init(jax.random.key(0)), jax.jit(one.update)
+        for i in range(6):
+            state, _ = update(state, at(batches(6), i))
+        keys = core.chip_keys(jax.random.key(4), 12)
+        found[serve] = float(accuracy(state, keys))
+    assert one.adapt is None and one.lessons == 0
+    assert found["any"] > found["own"] + 0.06
+
+
+def test_random_chips_have_no_readout_in_common():
+    given = parse(config(**{"learn.serve": "any"}))
+    with pytest.raises(UsageError, match="rram_40nm_random has random weights"):
+        deplm.build(given, batches(1).x[0, :1], CLASSES, 6)
 
 
 BAD = [
