@@ -15,7 +15,8 @@ class Source(NamedTuple):
 
     Attributes:
         x: inputs, [N, ...] float32; images are [N, H, W, C].
-        y: labels, [N] int32 in [0, len(classes)).
+        y: labels, [N] int32 in [0, len(classes)); for segmentation [N, P] with
+            one a point, where -1 marks a position that counts nowhere.
         classes: the name of each label.
         name: the data set's name.
         split: "train", "valid" or "test".
@@ -49,7 +50,8 @@ def make_source(
 
     Args:
         x: inputs, [N, ...] float32, finite, N > 0.
-        y: labels, [N], any integer dtype, in [0, len(classes)).
+        y: labels, [N], any integer dtype, in [0, len(classes)); or [N, P] with
+            one a point of [N, P, ...], where -1 counts nowhere.
         classes: the name of each label.
         name: the data set's name, for error messages and reports.
         split: the split's name, likewise.
@@ -63,7 +65,7 @@ def make_source(
     x, y = np.asarray(x), np.asarray(y)
     where = f"{name}/{split}"
     _check_inputs(f"the inputs of {where}", x)
-    _check_labels(f"the labels of {where}", y, len(x), len(classes))
+    _check_labels(f"the labels of {where}", y, x.shape, len(classes))
     return Source(x, y.astype(np.int32), tuple(classes), name, split)
 
 
@@ -83,20 +85,27 @@ def _check_inputs(what: str, x: np.ndarray) -> None:
     checks.finite(what, x)
 
 
-def _check_labels(what: str, y: np.ndarray, rows: int, classes: int) -> None:
+def _check_labels(
+    what: str, y: np.ndarray, shape: tuple[int, ...], classes: int
+) -> None:
     if y.dtype.kind not in "iu":
         raise checks.UsageError(
             f"{what} are {y.dtype}, but must be integers; give the index of"
             " each example's class."
         )
-    if y.shape != (rows,):
+    # Points have features of their own, so inputs of rank 3 at least.
+    pointwise = y.ndim == 2 and len(shape) > 2
+    if y.shape != shape[: 1 + pointwise]:
         raise checks.UsageError(
-            f"{what} have shape {y.shape}, but the inputs need ({rows},): one"
-            " label an example."
+            f"{what} have shape {y.shape}, but the inputs need"
+            f" {shape[: 1 + pointwise]}: one label an example, or a point."
         )
-    bad = np.flatnonzero((y < 0) | (y >= classes))
+    low = -1 if pointwise else 0
+    bad = np.argwhere((y < low) | (y >= classes))
     if bad.size:
+        place = tuple(bad[0].tolist())
         raise checks.UsageError(
-            f"{what} hold {y[bad[0]]} at index {bad[0]}, but must lie in"
-            f" [0, {classes - 1}]; relabel or drop such examples."
+            f"{what} hold {y[place]} at index"
+            f" {place if pointwise else place[0]}, but must lie in"
+            f" [{low}, {classes - 1}]; relabel or drop such examples."
         )

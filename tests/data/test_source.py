@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ X = np.zeros((3, 4), np.float32)
 Y = np.array([0, 1, 1])
 
 
-def make(x=X, y=Y):
+def make(x: Any = X, y: Any = Y):
     return make_source(x, y, classes=("a", "b"), name="own", split="train")
 
 
@@ -49,6 +51,32 @@ def test_bad_arrays_are_named(bad, match):
         make(**bad)
     assert "own/train" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+CLOUDS = np.zeros((3, 4, 2), np.float32)
+PARTS = np.array([[0, 1, -1, 0]] * 3)
+
+
+def test_a_label_a_point():
+    source = make(x=CLOUDS, y=PARTS)
+    assert source.y.dtype == np.int32
+    np.testing.assert_array_equal(source.y, PARTS)
+    assert make(x=CLOUDS).y.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    "y, match",
+    [
+        (PARTS[:, :3], r"\(3, 3\), but the inputs need \(3, 4\)"),
+        (PARTS[:2], r"\(2, 4\), but the inputs need \(3, 4\)"),
+        (PARTS - 1, r"hold -2 at index \(0, 2\).*\[-1, 1\]"),
+        (PARTS + 1, r"hold 2 at index \(0, 1\).*\[-1, 1\]"),
+    ],
+)
+def test_bad_labels_of_points_are_named(y, match):
+    with pytest.raises(UsageError, match=match) as error:
+        make(x=CLOUDS, y=y)
+    assert "own/train" in str(error.value)
 
 
 def test_the_caller_keeps_its_arrays():
