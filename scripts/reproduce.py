@@ -173,7 +173,7 @@ def summary(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     trained = np.array(
         [r["test_accuracy"] for r in rows if r["rule"] == "weights"]
     )
-    chips = np.array([r["chips"]["accuracy_mean"] for r in mask])
+    chips = np.array([r["chips"]["score_mean"] for r in mask])
     return {
         "mask_only": spread(ideal),
         "trained_weights": spread(trained),
@@ -292,7 +292,7 @@ def page(content: Mapping[str, Any]) -> list[str]:
         chips = row.get("chips")
         figures = (
             [
-                percent(chips[f"accuracy_{k}"])
+                percent(chips[f"score_{k}"])
                 for k in ("mean", "std", "p05", "min")
             ]
             if chips

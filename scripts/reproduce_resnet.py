@@ -50,9 +50,9 @@ def reproduce(
     with np.load(folder / "study.npz") as file:
         sweeps = {k: file[k].tolist() for k in file if k.endswith("_levels")}
         for key in list(sweeps):
-            accuracy = key.replace("_levels", "_accuracy")
-            mean = file[accuracy].mean(1, dtype=float)
-            sweeps[accuracy] = mean.round(5).tolist()
+            score = key.replace("_levels", "_score")
+            mean = file[score].mean(1, dtype=float)
+            sweeps[score] = mean.round(5).tolist()
     known = checkpoints.CHECKPOINTS[resolved.given.model.checkpoint]
     return {
         "checkpoint": resolved.given.model.checkpoint,
@@ -130,13 +130,13 @@ def measure(
         stop,
         resolved.samples,
     )
-    return found.arrays["accuracy"].astype(float).round(5)
+    return found.arrays["score"].astype(float).round(5)
 
 
 def page(content: Mapping[str, Any]) -> list[str]:
     """The lines of the result as markdown."""
     chips, images = content["chips"], content["chips"]["images"]
-    mean = chips["accuracy_mean"]
+    mean = chips["score_mean"]
     error = math.sqrt(mean * (1 - mean) / images)
     stated = content["published_error"]
     published = "unknown" if stated is None else percent(1 - stated)
@@ -148,9 +148,9 @@ def page(content: Mapping[str, Any]) -> list[str]:
         f" {percent(content['test_accuracy'])} |",
         f"| {chips['n']} chips, first {images:,} images: mean |"
         f" {percent(mean)} |",
-        f"| sd over chips | {percent(chips['accuracy_std'])} |",
-        f"| 5th percentile | {percent(chips['accuracy_p05'])} |",
-        f"| worst | {percent(chips['accuracy_min'])} |",
+        f"| sd over chips | {percent(chips['score_std'])} |",
+        f"| 5th percentile | {percent(chips['score_p05'])} |",
+        f"| worst | {percent(chips['score_min'])} |",
     ]
     for part, count in (("images", f"first {images:,}"), ("all", "10,000")):
         row = ", ".join(percent(v) for v in content["whole"][part])

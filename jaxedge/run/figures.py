@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 
-# The first panels of a learning curve: scalar, label, factor.
-_PANELS = (
-    ("loss", "Loss", 1.0),
-    ("accuracy", "Accuracy (%)", 100.0),
-    ("flips", "Mask flips", 1.0),
-)
 _PHASES = (
     ("train", canvas.SKY),
     ("valid", canvas.VERMILION),
@@ -42,29 +36,35 @@ _POINTS = 400
 MAP_SIDE = 192
 
 
-def chip_yield(accuracy_C: np.ndarray, threshold: float) -> float:
-    """The share of chips with an accuracy of at least `threshold`, [0, 1]."""
+def chip_yield(score_C: np.ndarray, threshold: float) -> float:
+    """The share of chips with a score of at least `threshold`, [0, 1]."""
     # Compared in the array's own dtype: float32(0.9) reaches a limit of 0.9.
-    return float(np.mean(np.asarray(accuracy_C) >= threshold))
+    return float(np.mean(np.asarray(score_C) >= threshold))
 
 
-def learning_curve(rows: Rows) -> Figure:
-    """Loss, accuracy and mask flips over training, by phase.
+def learning_curve(rows: Rows, score: str) -> Figure:
+    """Loss, a score and mask flips over training, by phase.
 
     A line of more than 400 rows is averaged in equal blocks.
 
     Args:
         rows: what `metrics.read` returns; None marks a value that was not
             finite and breaks the line.
+        score: the metric that selects epochs.
 
     Raises:
         UsageError: if no row holds any of these scalars.
     """
-    shown = [p for p in _PANELS if any(p[0] in row for row in rows)]
+    panels = (  # Scalar, label, factor.
+        ("loss", "Loss", 1.0),
+        (score, f"{text.metric_title(score)} (%)", 100.0),
+        ("flips", "Mask flips", 1.0),
+    )
+    shown = [p for p in panels if any(p[0] in row for row in rows)]
     if not shown:
         raise checks.UsageError(
-            f"none of {len(rows)} rows of metrics holds a loss, an accuracy"
-            " or flips; train before drawing the learning curve."
+            f"none of {len(rows)} rows of metrics holds a loss,"
+            f" {score!r} or flips; train before drawing the learning curve."
         )
     x_name = "epoch" if all("epoch" in row for row in rows) else "step"
     fig, axes = canvas.figure(1 + 3.1 * len(shown), 3.1, columns=len(shown))
@@ -86,27 +86,30 @@ def learning_curve(rows: Rows) -> Figure:
     return fig
 
 
-def accuracy_histogram(accuracy_C: np.ndarray, threshold: float) -> Figure:
-    """How many chips reach which accuracy; those of the yield are shaded.
+def score_histogram(
+    score_C: np.ndarray, threshold: float, score: str
+) -> Figure:
+    """How many chips reach which score; those of the yield are shaded.
 
     Args:
-        accuracy_C: accuracy of every chip, [C] in [0, 1].
-        threshold: accuracy that a good chip reaches, in [0, 1].
+        score_C: score of every chip, [C] in [0, 1].
+        threshold: score that a good chip reaches, in [0, 1].
+        score: the metric that it is.
 
     Raises:
-        UsageError: if an accuracy is NaN or there are no chips.
+        UsageError: if a score is NaN or there are no chips.
     """
-    accuracy_C = np.asarray(accuracy_C)
-    _chips("accuracy", accuracy_C)
-    edges = _edges(accuracy_C, threshold)
-    good_C = accuracy_C >= threshold
+    score_C = np.asarray(score_C)
+    _chips("score", score_C)
+    edges = _edges(score_C, threshold)
+    good_C = score_C >= threshold
     fig, (ax,) = canvas.figure(6.4, 3.4)
     for chips_C, colour, label in (
         (good_C, canvas.BLUE, f"at least {100 * threshold:.1f} %"),
         (~good_C, "#b3bcc4", "below"),
     ):
         ax.hist(
-            100.0 * accuracy_C[chips_C], bins=list(100 * edges), color=colour,
+            100.0 * score_C[chips_C], bins=list(100 * edges), color=colour,
             edgecolor="white", lw=0.5,
             label=f"{label}: {int(chips_C.sum()):,} chips",
         )  # fmt: skip
@@ -114,10 +117,10 @@ def accuracy_histogram(accuracy_C: np.ndarray, threshold: float) -> Figure:
     if edges[0] - span <= threshold <= edges[-1] + span:
         ax.axvline(100 * threshold, color=canvas.VERMILION, lw=1.5, ls="--")
     ax.set_title(
-        f"yield {100 * chip_yield(accuracy_C, threshold):.1f} %",
+        f"yield {100 * chip_yield(score_C, threshold):.1f} %",
         loc="left", fontsize=12, fontweight="bold", color=canvas.INK,
     )  # fmt: skip
-    ax.set_xlabel("Test accuracy of a chip (%)")
+    ax.set_xlabel(f"Test {text.metric(score)} of a chip (%)")
     ax.set_ylabel("Chips")
     canvas.integers(ax, "y")
     # Above the axes, where it cannot hide a bar.
@@ -125,36 +128,38 @@ def accuracy_histogram(accuracy_C: np.ndarray, threshold: float) -> Figure:
     return fig
 
 
-def accuracy_against(
+def score_against(
     levels: np.ndarray,
-    accuracy_LxC: np.ndarray,
+    score_LxC: np.ndarray,
     xlabel: str,
+    score: str,
     *,
     log: bool = False,
     ticks: Sequence[str] | None = None,
 ) -> Figure:
-    """Accuracy of chips over a stress: mean, 5th to 95th percentile, chips.
+    """Score of chips over a stress: mean, 5th to 95th percentile, chips.
 
     Args:
         levels: the stress, [L], in the unit that `xlabel` states.
-        accuracy_LxC: accuracy of every chip at every level, [L, C] in [0, 1].
+        score_LxC: score of every chip at every level, [L, C] in [0, 1].
         xlabel: label of the stress, with its unit.
+        score: the metric that the chips are judged by.
         log: logarithmic stress axis (linear below the least positive level,
             so that a level of 0 has its place).
         ticks: names of the levels, [L]; None writes them as numbers.
 
     Raises:
-        UsageError: if shapes differ or an accuracy is NaN.
+        UsageError: if shapes differ or a score is NaN.
     """
-    levels, accuracy_LxC = np.asarray(levels), np.asarray(accuracy_LxC)
-    if accuracy_LxC.ndim != 2 or levels.shape != accuracy_LxC.shape[:1]:
+    levels, score_LxC = np.asarray(levels), np.asarray(score_LxC)
+    if score_LxC.ndim != 2 or levels.shape != score_LxC.shape[:1]:
         raise checks.UsageError(
-            f"accuracy of shape {accuracy_LxC.shape} does not fit levels of"
+            f"score of shape {score_LxC.shape} does not fit levels of"
             f" shape {levels.shape}: give one row of chips a level."
         )
-    _chips("accuracy", accuracy_LxC)
+    _chips("score", score_LxC)
     order = np.argsort(levels)
-    x, y_LxC = levels[order], 100.0 * accuracy_LxC[order]
+    x, y_LxC = levels[order], 100.0 * score_LxC[order]
     low, high = np.percentile(y_LxC, [5, 95], axis=1)
     fig, (ax,) = canvas.figure(5.6, 3.4)
     ax.fill_between(
@@ -179,7 +184,7 @@ def accuracy_against(
         ax.set_xticks(x, names, minor=False)
         ax.minorticks_off()
     ax.set_xlabel(xlabel)
-    ax.set_ylabel("Test accuracy (%)")
+    ax.set_ylabel(f"Test {text.metric(score)} (%)")
     canvas.legend(ax, loc="best")
     return fig
 
@@ -364,18 +369,18 @@ def _series(
     return table[:, 0], table[:, 1]
 
 
-def _edges(accuracy_C: np.ndarray, threshold: float) -> np.ndarray:
+def _edges(score_C: np.ndarray, threshold: float) -> np.ndarray:
     """Histogram edges of which one parts the good chips from the others.
 
     Accuracies are multiples of 1/(number of test examples). Bins are whole
     multiples of that step, or they would hold unequal numbers of values and
     the histogram would look like a comb.
     """
-    values = np.unique(np.round(accuracy_C.astype(float), 7))
+    values = np.unique(np.round(score_C.astype(float), 7))
     step = float(np.diff(values).min()) if len(values) > 1 else 0.005
     span = float(values[-1] - values[0])
     width = step * max(1.0, np.ceil(span / step / 30 - 1e-6))
-    good_C = accuracy_C[accuracy_C >= threshold]
+    good_C = score_C[score_C >= threshold]
     anchor = float(good_C.min()) if good_C.size else values[-1] + step
     anchor -= step / 2
     below = np.ceil(max(0.0, anchor - values[0] + step / 2) / width - 1e-6)
@@ -383,10 +388,10 @@ def _edges(accuracy_C: np.ndarray, threshold: float) -> np.ndarray:
     return anchor + width * np.arange(-below, above + 1)
 
 
-def _chips(name: str, accuracy: np.ndarray) -> None:
-    """Raises unless there are chips and each has an accuracy in [0, 1]."""
-    if not accuracy.size:
+def _chips(name: str, score: np.ndarray) -> None:
+    """Raises unless there are chips and each has a score in [0, 1]."""
+    if not score.size:
         raise checks.UsageError(
-            f"{name} is empty (shape {accuracy.shape}); study at least 1 chip."
+            f"{name} is empty (shape {score.shape}); study at least 1 chip."
         )
-    checks.in_range(name, accuracy, 0, 1)
+    checks.in_range(name, score, 0, 1)

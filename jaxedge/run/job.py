@@ -213,7 +213,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     content = {
         "config": job.config,
         "metrics": {**tested, **counts},
-        **{part: found[part] for part in ("study", "sweeps")},
+        **{part: found[part] for part in ("study", "score", "sweeps")},
         "chips": {
             **found["chips"],
             "images": len(job.splits["test"].y[: job.chips.images]),
@@ -238,6 +238,7 @@ def _found(job: Job, result: study.Study) -> dict[str, Any]:
         "study": result.name,
         "words": job.config["study"],
         "hardware": job.config["hardware"],
+        "score": job.recipe.score,
         "chips": study.summary(result, threshold),
         "sweeps": study.swept_summary(result, threshold),
     }
@@ -290,7 +291,7 @@ def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
 
 
 def test(job: Job, variables: Any) -> dict[str, float]:
-    """Ideal hardware: loss and accuracy on the validation and test splits."""
+    """Ideal hardware: the metrics on the validation and test splits."""
     evaluate = loop.evaluator(job.recipe, 500)
     return {
         f"{split}_{name}": value

@@ -115,14 +115,15 @@ def _summary(path: Path) -> Json:
 
 
 def _headline(summary: Json) -> str:
-    scores = summary["metrics"]
-    cards = [("Test accuracy", text.percent(scores["test_accuracy"]), "")]
+    score = summary["score"]
+    value = text.percent(summary["metrics"][f"test_{score}"])
+    cards = [(f"Test {text.metric(score)}", value, "")]
     if chips := summary.get("chips"):
         cards += [
             (
                 f"Mean over {chips['n']:,} chips",
-                text.percent(chips["accuracy_mean"]),
-                f"± {text.percent(chips['accuracy_std'])}",
+                text.percent(chips["score_mean"]),
+                f"± {text.percent(chips['score_std'])}",
             ),
             (
                 "Yield",
@@ -131,8 +132,8 @@ def _headline(summary: Json) -> str:
             ),
             (
                 "19 of 20 chips reach",
-                text.percent(chips["accuracy_p05"]),
-                f"worst {text.percent(chips['accuracy_min'])}",
+                text.percent(chips["score_p05"]),
+                f"worst {text.percent(chips['score_min'])}",
             ),
         ]
     if energy := summary.get("energy"):
@@ -149,14 +150,14 @@ def _headline(summary: Json) -> str:
 def _training(workdir: Path, summary: Json) -> str:
     if summary["config"].get("train", {}).get("epochs") == 0:
         return f"<p>{page.escape(text.UNTRAINED)}</p>"
-    path = workdir / "metrics.jsonl"
+    path, score = workdir / "metrics.jsonl", summary["score"]
     rows = metrics.read(path) if path.is_file() else []
-    if not any(row.keys() & {"loss", "accuracy"} for row in rows):
+    if not any(row.keys() & {"loss", score} for row in rows):
         return page.missing("No metrics", "jaxedge run")
     return page.picture(
-        figures.learning_curve(rows),
-        "Learning curve: loss, accuracy and mask flips over training",
-        text.learned(rows),
+        figures.learning_curve(rows, score),
+        f"Learning curve: loss, {text.metric(score)} and mask flips",
+        text.learned(rows, score),
     )
 
 

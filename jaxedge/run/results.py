@@ -14,7 +14,7 @@ from jaxedge.core import checks
 
 
 class Stream:
-    """Accuracies of chips 0, 1, ... in a file that is valid at any moment.
+    """Scores of chips 0, 1, ... in a file that is valid at any moment.
 
     A line of JSON for each chunk of chips, with a checksum. Whatever follows
     the first line that is cut, damaged or out of order counts as not written,
@@ -42,11 +42,11 @@ class Stream:
                 break
         return np.concatenate(found)
 
-    def append(self, accuracy: np.ndarray) -> None:
+    def append(self, score: np.ndarray) -> None:
         """Adds the next chips, [c]; call `mend` once before the first."""
         with self._path.open("ab") as file:
-            file.write(_line(self._next, accuracy))
-        self._next += len(accuracy)
+            file.write(_line(self._next, score))
+        self._next += len(score)
 
     def mend(self) -> int:
         """Cuts off what is damaged; returns the number of chips left."""
@@ -72,12 +72,12 @@ class Stream:
                 yield chunk, end
 
 
-def _line(start: int, accuracy: np.ndarray) -> bytes:
-    accuracy = np.asarray(accuracy, np.float32)
+def _line(start: int, score: np.ndarray) -> bytes:
+    score = np.asarray(score, np.float32)
     row = {
         "start": start,
-        "crc32": zlib.crc32(accuracy.tobytes()),
-        "accuracy": accuracy.tolist(),
+        "crc32": zlib.crc32(score.tobytes()),
+        "score": score.tolist(),
     }
     return json.dumps(row).encode() + b"\n"
 
@@ -86,13 +86,13 @@ def _chunk(line: bytes, start: int) -> np.ndarray | None:
     """The chips of a line, None unless it is sound and the next one."""
     try:
         row = json.loads(line)
-        accuracy = np.array(row["accuracy"], np.float32)
-        crc = zlib.crc32(accuracy.tobytes())
-        whole = line.endswith(b"\n") and accuracy.ndim == 1
+        score = np.array(row["score"], np.float32)
+        crc = zlib.crc32(score.tobytes())
+        whole = line.endswith(b"\n") and score.ndim == 1
         sound = whole and row["crc32"] == crc and row["start"] == start
     except (ValueError, TypeError, KeyError):
         return None
-    return accuracy if sound else None
+    return score if sound else None
 
 
 class Rows(NamedTuple):

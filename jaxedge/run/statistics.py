@@ -59,10 +59,10 @@ def mean_interval(
 
 
 class YieldCurve(NamedTuple):
-    """The share of good chips against the accuracy that is asked of them.
+    """The share of good chips against the score that is asked of them.
 
     Attributes:
-        threshold: accuracies, increasing, [T].
+        threshold: scores, increasing, [T].
         share: of the chips that reach them, [T].
         low: lower end of the pointwise Clopper-Pearson band, [T].
         high: upper end.
@@ -75,49 +75,49 @@ class YieldCurve(NamedTuple):
 
 
 def yield_curve(
-    accuracy: np.ndarray, confidence: float = CONFIDENCE
+    score: np.ndarray, confidence: float = CONFIDENCE
 ) -> YieldCurve:
-    """The yield at every accuracy that some chip has, and its band.
+    """The yield at every score that some chip has, and its band.
 
     The band is pointwise: each point has the stated confidence, all of them
     together less.
 
     Args:
-        accuracy: of every chip, [C], C >= 1.
+        score: of every chip, [C], C >= 1.
         confidence: in [0, 1].
     """
-    accuracy = np.asarray(accuracy)
-    if accuracy.ndim != 1 or not accuracy.size:
+    score = np.asarray(score)
+    if score.ndim != 1 or not score.size:
         raise checks.UsageError(
-            f"a yield curve needs the accuracies of chips, [C] with C >= 1,"
-            f" got shape {accuracy.shape}."
+            f"a yield curve needs the scores of chips, [C] with C >= 1,"
+            f" got shape {score.shape}."
         )
-    threshold, chips = np.unique(accuracy, return_counts=True)
-    good = accuracy.size - np.cumsum(chips) + chips
-    low, high = share_interval(good, accuracy.size, confidence)
-    return YieldCurve(threshold, good / accuracy.size, low, high)
+    threshold, chips = np.unique(score, return_counts=True)
+    good = score.size - np.cumsum(chips) + chips
+    low, high = share_interval(good, score.size, confidence)
+    return YieldCurve(threshold, good / score.size, low, high)
 
 
-def describe(accuracy: np.ndarray, threshold: float) -> dict[str, float]:
-    """What is said of some chips: their accuracy, their yield, how sure.
+def describe(score: np.ndarray, threshold: float) -> dict[str, float]:
+    """What is said of some chips: their score, their yield, how sure.
 
     Args:
-        accuracy: of every chip, [C].
-        threshold: accuracy at which a chip is good.
+        score: of every chip, [C].
+        threshold: score at which a chip is good.
     """
     # Compared in the array's own dtype: float32(0.9) reaches a limit of 0.9.
-    good = int((accuracy >= threshold).sum())
-    low, high = share_interval(good, accuracy.size)
-    mean_low, mean_high = mean_interval(accuracy)
+    good = int((score >= threshold).sum())
+    low, high = share_interval(good, score.size)
+    mean_low, mean_high = mean_interval(score)
     return {
-        "accuracy_mean": float(accuracy.mean()),
-        "accuracy_mean_low": mean_low,
-        "accuracy_mean_high": mean_high,
-        "accuracy_std": float(accuracy.std()),
-        "accuracy_p05": float(np.percentile(accuracy, 5)),
-        "accuracy_p95": float(np.percentile(accuracy, 95)),
-        "accuracy_min": float(accuracy.min()),
-        "yield": good / accuracy.size,
+        "score_mean": float(score.mean()),
+        "score_mean_low": mean_low,
+        "score_mean_high": mean_high,
+        "score_std": float(score.std()),
+        "score_p05": float(np.percentile(score, 5)),
+        "score_p95": float(np.percentile(score, 95)),
+        "score_min": float(score.min()),
+        "yield": good / score.size,
         "yield_low": float(low),
         "yield_high": float(high),
     }

@@ -74,8 +74,10 @@ def axis(sweep: str) -> Axis:
     return found._replace(title=f"{found.title}, not compensated", noun=noun)
 
 
-def against(sweep: str, levels: np.ndarray, accuracy_LxC: np.ndarray) -> Figure:
-    """Accuracy of chips against the levels of a sweep, as stored.
+def against(
+    sweep: str, levels: np.ndarray, score_LxC: np.ndarray, score: str
+) -> Figure:
+    """Score of chips against the levels of a sweep, as stored.
 
     Numbers are drawn to scale, None beyond the last of them; text has a place
     each.
@@ -83,14 +85,15 @@ def against(sweep: str, levels: np.ndarray, accuracy_LxC: np.ndarray) -> Figure:
     Args:
         sweep: its name.
         levels: [L], see `sweeps.as_array`.
-        accuracy_LxC: in [0, 1].
+        score_LxC: in [0, 1].
+        score: the metric that it is.
     """
     how = axis(sweep)
     names = level_names(sweep, levels)
     if levels.dtype.kind == "U":
         places = np.arange(len(levels), dtype=float)
-        return figures.accuracy_against(
-            places, accuracy_LxC, how.title, ticks=names
+        return figures.score_against(
+            places, score_LxC, how.title, score, ticks=names
         )
     x, log = how.factor * levels, how.log
     positive = x[x > 0]
@@ -103,8 +106,8 @@ def against(sweep: str, levels: np.ndarray, accuracy_LxC: np.ndarray) -> Figure:
         ticks = names
     else:
         ticks = names if sweep.startswith("seconds") else None
-    return figures.accuracy_against(
-        x, accuracy_LxC, how.title, log=bool(log), ticks=ticks
+    return figures.score_against(
+        x, score_LxC, how.title, score, log=bool(log), ticks=ticks
     )
 
 
@@ -116,41 +119,41 @@ def level_names(sweep: str, levels: np.ndarray) -> list[str]:
     return [how.name(x) if np.isfinite(x) else how.none for x in levels]
 
 
-def sentence(sweep: str, levels: np.ndarray, accuracy_LxC: np.ndarray) -> str:
-    """Mean accuracy at the first and the last level, and the chips."""
+def sentence(
+    sweep: str, levels: np.ndarray, score_LxC: np.ndarray, score: str
+) -> str:
+    """Mean score at the first and the last level, and the chips."""
     how, names = axis(sweep), level_names(sweep, levels)
     ends = (0, -1)
     if levels.dtype.kind != "U":  # NaN is sorted last.
         order = np.argsort(levels)
         ends = (order[0], order[-1])
     low, high = (
-        f"{text.percent(accuracy_LxC[end].mean(dtype=float))} at {names[end]}"
+        f"{text.percent(score_LxC[end].mean(dtype=float))} at {names[end]}"
         for end in ends
     )
     return (
-        f"Mean accuracy goes from {low} {how.noun} to {high}, over"
-        f" {accuracy_LxC.shape[1]:,} chips a level."
+        f"The {text.metric(score)} goes on average from {low} {how.noun} to"
+        f" {high}, over {score_LxC.shape[1]:,} chips a level."
     )
 
 
 def rows(
     sweep: str,
     levels: np.ndarray,
-    accuracy_LxC: np.ndarray,
+    score_LxC: np.ndarray,
     threshold: float,
 ) -> list[list[str]]:
     """The lines of a table: level, mean, its interval, spread, yield."""
     found = []
-    for name, row in zip(level_names(sweep, levels), accuracy_LxC, strict=True):
+    for name, row in zip(level_names(sweep, levels), score_LxC, strict=True):
         say = statistics.describe(row, threshold)
         found.append(
             [
                 name,
-                text.percent(say["accuracy_mean"]),
-                text.between(
-                    say["accuracy_mean_low"], say["accuracy_mean_high"]
-                ),
-                text.between(say["accuracy_p05"], say["accuracy_p95"]),
+                text.percent(say["score_mean"]),
+                text.between(say["score_mean_low"], say["score_mean_high"]),
+                text.between(say["score_p05"], say["score_p95"]),
                 text.percent(say["yield"]),
                 text.between(say["yield_low"], say["yield_high"]),
             ]
@@ -159,23 +162,24 @@ def rows(
 
 
 HEAD = (
-    "Level", "Mean accuracy", "its 95 % interval", "5-95 % of chips", "Yield",
+    "Level", "Mean", "its 95 % interval", "5-95 % of chips", "Yield",
     "its 95 % interval",
 )  # fmt: skip
 
 
-def yield_curve(accuracy_C: np.ndarray, threshold: float) -> Figure:
-    """The share of good chips against the accuracy that is asked of them.
+def yield_curve(score_C: np.ndarray, threshold: float, score: str) -> Figure:
+    """The share of good chips against the score that is asked of them.
 
     Args:
-        accuracy_C: accuracy of every chip, [C] in [0, 1].
+        score_C: score of every chip, [C] in [0, 1].
         threshold: that of the study, marked.
+        score: the metric that it is.
 
     Raises:
-        UsageError: if an accuracy is NaN or there are no chips.
+        UsageError: if a score is NaN or there are no chips.
     """
-    checks.in_range("accuracy", accuracy_C, 0, 1)
-    curve = statistics.yield_curve(accuracy_C)
+    checks.in_range("score", score_C, 0, 1)
+    curve = statistics.yield_curve(score_C)
     fig, (ax,) = canvas.figure(6.4, 3.4)
     x = 100 * curve.threshold
     ax.fill_between(
@@ -189,52 +193,53 @@ def yield_curve(accuracy_C: np.ndarray, threshold: float) -> Figure:
     if x[0] <= 100 * threshold <= x[-1]:
         ax.axvline(100 * threshold, color=canvas.VERMILION, lw=1.5, ls="--")
     ax.set_ylim(-2, 102)
-    ax.set_xlabel("Test accuracy asked of a chip (%)")
+    ax.set_xlabel(f"Test {text.metric(score)} asked of a chip (%)")
     ax.set_ylabel("Yield (%)")
     canvas.legend(ax, loc="best")
     return fig
 
 
 def layer_errors(
-    names: Sequence[str], accuracy: Mapping[str, np.ndarray]
+    names: Sequence[str], scores: Mapping[str, np.ndarray], score: str
 ) -> Figure:
-    """Test error of chips, by the layer that is (or is not) on hardware.
+    """What chips miss, by the layer that is (or is not) on hardware.
 
     Args:
         names: the layers, [L].
-        accuracy: by what a bar stands for, [L, C] each.
+        scores: by what a bar stands for, [L, C] each, in [0, 1].
+        score: the metric that they are.
     """
     fig, ax = canvas.bars(names)
-    fig.set_figheight(1.3 + 0.34 * len(names) * max(len(accuracy), 1))
-    height = 0.72 / len(accuracy)
+    fig.set_figheight(1.3 + 0.34 * len(names) * max(len(scores), 1))
+    height = 0.72 / len(scores)
     colours = (canvas.BLUE, canvas.ORANGE)
-    for i, (label, accuracy_LxC) in enumerate(accuracy.items()):
-        error = 100 * (1 - np.asarray(accuracy_LxC, float))
+    for i, (label, score_LxC) in enumerate(scores.items()):
+        error = 100 * (1 - np.asarray(score_LxC, float))
         mean = error.mean(1)
         low, high = np.percentile(error, [5, 95], axis=1)
         # A mean may lie outside of the middle nine tenths.
         reach = np.maximum([mean - low, high - mean], 0)
-        place = np.arange(len(names)) + (i - (len(accuracy) - 1) / 2) * height
+        place = np.arange(len(names)) + (i - (len(scores) - 1) / 2) * height
         ax.barh(
             place, mean, height=0.9 * height, color=colours[i], label=label,
             xerr=reach, error_kw={"ecolor": canvas.MUTED, "elinewidth": 1},
         )  # fmt: skip
-    ax.set_xlabel("Test error (%): mean, and 5-95 % of chips")
+    ax.set_xlabel(
+        f"100 % − test {text.metric(score)}\nmean, and 5-95 % of chips"
+    )
     canvas.legend(ax, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return fig
 
 
-def worst_layer(
-    names: Sequence[str], accuracy: Mapping[str, np.ndarray]
-) -> str:
-    """For each kind of bar, the layer with the largest mean error."""
+def worst_layer(names: Sequence[str], scores: Mapping[str, np.ndarray]) -> str:
+    """For each kind of bar, the layer with the lowest mean score."""
     parts = []
-    for label, accuracy_LxC in accuracy.items():
-        mean = accuracy_LxC.mean(1, dtype=float)
+    for label, score_LxC in scores.items():
+        mean = score_LxC.mean(1, dtype=float)
         worst = int(np.argmin(mean))
         parts.append(
-            f"{label}: {names[worst]} is worst, with a mean accuracy of"
-            f" {text.percent(mean[worst])}"
+            f"{label}: {names[worst]} is worst, with"
+            f" {text.percent(mean[worst])} on average"
         )
     said = "; ".join(parts)
     return f"{said[0].upper()}{said[1:]}."

@@ -1,4 +1,4 @@
-"""A network on a thousand chips: accuracy, yield, sweeps of the hardware."""
+"""A network on a thousand chips: score, yield, sweeps of the hardware."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
@@ -33,7 +33,7 @@ class Chips(NamedTuple):
 
     Attributes:
         n: chips at the hardware of the config.
-        threshold: accuracy at which a chip is good.
+        threshold: score at which a chip is good.
         sweep: chips at each level of a sweep; 0 sweeps nothing.
         read_noise: levels of relative read noise.
         faults: shares of stuck cells, half of them on and half off.
@@ -132,8 +132,8 @@ class Study(NamedTuple):
     """Results of a study.
 
     Attributes:
-        arrays: "accuracy" [C]; for each sweep "<name>_levels" [L] and
-            "<name>_accuracy" [L, sweep].
+        arrays: "score" [C]; for each sweep "<name>_levels" [L] and
+            "<name>_score" [L, sweep].
         chips_per_second: after compilation, as last measured.
         computed: whether this call computed any chip.
         name: of the study; equal for equal questions to an equal network.
@@ -242,10 +242,10 @@ def calibrated(spec: crossbar.Spec) -> bool:
 
 def summary(study: Study, threshold: float) -> dict[str, float | int]:
     """The figures of the chips at the config's hardware."""
-    accuracy = study.arrays["accuracy"]
+    score = study.arrays["score"]
     return {
-        "n": int(accuracy.size),
-        **statistics.describe(accuracy, threshold),
+        "n": int(score.size),
+        **statistics.describe(score, threshold),
         "threshold": threshold,
         "confidence": statistics.CONFIDENCE,
         "chips_per_second": study.chips_per_second,
@@ -263,7 +263,7 @@ def swept_summary(
         sweep = name.removesuffix("_levels")
         rows = [
             statistics.describe(row, threshold)
-            for row in study.arrays[f"{sweep}_accuracy"]
+            for row in study.arrays[f"{sweep}_score"]
         ]
         columns = {k: [row[k] for row in rows] for k in rows[0]}
         found[sweep] = {"levels": study.arrays[name].tolist(), **columns}
@@ -325,11 +325,11 @@ def _arrays(
     def read(task: tasks.Task) -> np.ndarray:
         return _stream(folder, task.point).read(task.n)
 
-    arrays: dict[str, Any] = {"accuracy": read(plan.base)}
+    arrays: dict[str, Any] = {"score": read(plan.base)}
     for sweep, row in plan.rows:
         shape = (len(row), row[0].n)
         arrays[f"{sweep.name}_levels"] = sweeps.as_array(sweep.levels)
-        arrays[f"{sweep.name}_accuracy"] = results.Rows(shape, map(read, row))
+        arrays[f"{sweep.name}_score"] = results.Rows(shape, map(read, row))
     return arrays
 
 
@@ -343,9 +343,9 @@ def _shared(plan: tasks.Plan, path: Path) -> Mapping[str, np.ndarray]:
         own = stored[name] if hosts.leads() else np.zeros(shape, np.float32)
         return np.asarray(hosts.agree(own))
 
-    arrays = {"accuracy": share("accuracy", plan.base.n)}
+    arrays = {"score": share("score", plan.base.n)}
     for sweep, row in plan.rows:
-        name = f"{sweep.name}_accuracy"
+        name = f"{sweep.name}_score"
         arrays[f"{sweep.name}_levels"] = sweeps.as_array(sweep.levels)
         arrays[name] = share(name, len(row), row[0].n)
     return arrays

@@ -32,10 +32,11 @@ def chips(summary: Json, study: Arrays) -> str:
         UsageError: if the study is not the summary's.
     """
     said = summary.get("chips")
-    if not said or "accuracy" not in study:
+    if not said or "score" not in study:
         return page.missing("No chips were studied", "jaxedge chips")
-    accuracy_C, threshold = study["accuracy"], said["threshold"]
-    n, share = accuracy_C.size, figures.chip_yield(accuracy_C, threshold)
+    score_C, threshold = study["score"], said["threshold"]
+    score = summary["score"]
+    n, share = score_C.size, figures.chip_yield(score_C, threshold)
     if n != said["n"] or abs(share - said["yield"]) > 0.5 / n:
         raise checks.UsageError(
             f"study.npz has {n} chips and a yield of {share:.4f}, summary.json"
@@ -44,15 +45,17 @@ def chips(summary: Json, study: Arrays) -> str:
         )
     return page.columns(
         page.picture(
-            figures.accuracy_histogram(accuracy_C, threshold),
-            f"Histogram of the accuracy of {n:,} chips with the yield shaded",
-            text.reached(accuracy_C, threshold, share)
+            figures.score_histogram(score_C, threshold, score),
+            f"Histogram of the {text.metric(score)} of {n:,} chips with the"
+            " yield shaded",
+            text.reached(score_C, threshold, share, score)
             + text.sampled(said.get("images")),
         ),
         page.picture(
-            stress.yield_curve(accuracy_C, threshold),
-            "Yield against the accuracy asked of a chip, with its interval",
-            text.sure(statistics.describe(accuracy_C, threshold)),
+            stress.yield_curve(score_C, threshold, score),
+            f"Yield against the {text.metric(score)} asked of a chip, with its"
+            " interval",
+            text.sure(statistics.describe(score_C, threshold)),
         ),
     )
 
@@ -62,7 +65,8 @@ def stressed(study: Arrays, summary: Json) -> str:
 
     Args:
         study: its arrays.
-        summary: with the threshold of the chips, if there are sweeps.
+        summary: with the score and the threshold of the chips, if there are
+            sweeps.
     """
     names = [
         name.removesuffix("_levels")
@@ -73,12 +77,17 @@ def stressed(study: Arrays, summary: Json) -> str:
         return page.missing(
             "No sweep was studied", "jaxedge chips --config.study=all"
         )
-    threshold = summary["chips"]["threshold"]
-    pictures = [_sweep(study, name) for name in names if name not in _LAYERS]
+    threshold, score = summary["chips"]["threshold"], summary["score"]
+    pictures = [
+        _sweep(study, name, score) for name in names if name not in _LAYERS
+    ]
     if found := [name for name in _LAYERS if name in names]:
-        pictures.append(_layers(study, found))
+        pictures.append(_layers(study, found, score))
     tables = [_table(study, name, threshold) for name in names]
-    title = f"The same in numbers; yield at {text.percent(threshold)}"
+    title = (
+        f"The same in numbers: {text.metric(score)}, and yield at"
+        f" {text.percent(threshold)}"
+    )
     return page.columns(*pictures) + page.details(title, "".join(tables))
 
 
@@ -96,52 +105,51 @@ def others(folder: Path, summary: Json) -> str:
         title = text.differing(
             found["words"], found["hardware"], summary["config"]["hardware"]
         )
-        parts.append(
-            f"<h3>{page.escape(title)}</h3>"
-            f"<p>{page.escape(text.yielded(found['chips']))}</p>"
-        )
+        said = text.yielded(found["chips"], found["score"])
+        parts.append(f"<h3>{page.escape(title)}</h3><p>{page.escape(said)}</p>")
         if found["sweeps"]:
             archive = results.Archive(path.with_suffix(".npz"))
             parts.append(stressed(archive, found))
     return page.section("Other studies", "".join(parts)) if parts else ""
 
 
-def _sweep(study: Arrays, name: str) -> str:
-    levels, accuracy_LxC = study[f"{name}_levels"], study[f"{name}_accuracy"]
+def _sweep(study: Arrays, name: str, score: str) -> str:
+    levels, score_LxC = study[f"{name}_levels"], study[f"{name}_score"]
     return page.picture(
-        stress.against(name, levels, accuracy_LxC),
-        f"Accuracy of chips against: {stress.axis(name).title}",
-        stress.sentence(name, levels, accuracy_LxC),
+        stress.against(name, levels, score_LxC, score),
+        f"{text.metric_title(score)} of chips against:"
+        f" {stress.axis(name).title}",
+        stress.sentence(name, levels, score_LxC, score),
     )
 
 
-def _layers(study: Arrays, found: Sequence[str]) -> str:
+def _layers(study: Arrays, found: Sequence[str], score: str) -> str:
     """One bar chart, of the layers of the first sweep and who shares them."""
     names = study[f"{found[0]}_levels"].tolist()
-    accuracy = {
-        _LAYERS[name]: study[f"{name}_accuracy"]
+    scores = {
+        _LAYERS[name]: study[f"{name}_score"]
         for name in found
         if study[f"{name}_levels"].tolist() == names
     }
     return page.picture(
-        stress.layer_errors(names, accuracy),
-        "Test error of chips, by layer",
-        stress.worst_layer(names, accuracy),
+        stress.layer_errors(names, scores, score),
+        f"Test {text.metric(score)} that chips miss, by layer",
+        stress.worst_layer(names, scores),
     )
 
 
 def _table(study: Arrays, name: str, threshold: float) -> str:
-    accuracy_LxC = study[f"{name}_accuracy"]
+    score_LxC = study[f"{name}_score"]
     return page.table(
-        f"{stress.axis(name).title}, {accuracy_LxC.shape[1]:,} chips a level",
+        f"{stress.axis(name).title}, {score_LxC.shape[1]:,} chips a level",
         stress.HEAD,
-        stress.rows(name, study[f"{name}_levels"], accuracy_LxC, threshold),
+        stress.rows(name, study[f"{name}_levels"], score_LxC, threshold),
     )
 
 
 def _record(path: Path) -> Json:
     """What `jaxedge chips` noted of a study."""
-    parts = ("study", "words", "hardware", "chips", "sweeps")
+    parts = ("study", "words", "hardware", "score", "chips", "sweeps")
     try:
         found = json.loads(path.read_bytes())
         return {part: found[part] for part in parts}

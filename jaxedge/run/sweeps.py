@@ -55,7 +55,7 @@ class Sweep(NamedTuple):
     """A field of the hardware at several levels.
 
     Attributes:
-        name: of its arrays, "<name>_levels" and "<name>_accuracy".
+        name: of its arrays, "<name>_levels" and "<name>_score".
         field: of the crossbar or its device, "fault" (stuck cells), "array"
             (rows and columns), "only_layer" or "all_but_layer".
         levels: values of the field; of layers their paths.

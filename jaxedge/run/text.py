@@ -19,6 +19,26 @@ _SPACE = "\u00a0"
 UNTRAINED = "Nothing was trained: the network is as it was given."
 UNMASKED = "No layer has a mask: all of its weights are in use."
 _UNPRICED = "It is unpriced: the energy of SET and RESET is unknown."
+# Metrics that a recipe may be judged by, in words.
+_METRICS = {
+    "roc_auc": "area under the ROC curve",
+    "pr_auc": "area under the precision-recall curve",
+    "instance_iou": "mean IoU over instances",
+}
+
+
+# Names.
+
+
+def metric(name: str) -> str:
+    """A metric in words, such as "area under the ROC curve"."""
+    return _METRICS.get(name, name.replace("_", " "))
+
+
+def metric_title(name: str) -> str:
+    """The same to begin a line with."""
+    words = metric(name)
+    return words[:1].upper() + words[1:]
 
 
 # Numbers.
@@ -82,30 +102,34 @@ def flat(value: Any) -> str:
 # Sentences.
 
 
-def learned(rows: Sequence[Json]) -> str:
-    """How validation went, from the rows of `metrics.read`."""
+def learned(rows: Sequence[Json], score: str) -> str:
+    """How validation went by a metric, from the rows of `metrics.read`."""
     scored = [
         row
         for row in rows
-        if row.get("phase") == "valid" and row.get("accuracy") is not None
+        if row.get("phase") == "valid" and row.get(score) is not None
     ]
     if not scored:
         return f"Training wrote {len(rows):,} rows and was never validated."
-    best = max(scored, key=lambda row: row["accuracy"])
+    best = max(scored, key=lambda row: row[score])
     return (
-        f"Validation accuracy ends at {percent(scored[-1]['accuracy'])} after"
+        f"Validation: the {metric(score)} ends at"
+        f" {percent(scored[-1][score])} after"
         f" {scored[-1]['step']:,} steps and was best at step"
-        f" {best['step']:,} with {percent(best['accuracy'])}."
+        f" {best['step']:,} with {percent(best[score])}."
     )
 
 
-def reached(accuracy_C: np.ndarray, threshold: float, share: float) -> str:
-    """How many chips, a `share` in [0, 1], reach the threshold."""
+def reached(
+    score_C: np.ndarray, threshold: float, share: float, score: str
+) -> str:
+    """How many chips, a `share` in [0, 1], reach the threshold of a metric."""
     return (
-        f"{int((accuracy_C >= threshold).sum()):,} of {accuracy_C.size:,} chips"
-        f" ({percent(share)}) reach the threshold of {percent(threshold)};"
-        f" the mean is {percent(accuracy_C.mean(dtype=float))}, the worst chip"
-        f" has {percent(accuracy_C.min())}."
+        f"{int((score_C >= threshold).sum()):,} of {score_C.size:,} chips"
+        f" ({percent(share)}) reach the threshold, {metric(score)} of"
+        f" {percent(threshold)};"
+        f" the mean is {percent(score_C.mean(dtype=float))}, the worst chip"
+        f" has {percent(score_C.min())}."
     )
 
 
@@ -119,18 +143,18 @@ def sure(said: Json) -> str:
     return (
         f"With 95{_SPACE}% confidence the yield lies in"
         f" {between(said['yield_low'], said['yield_high'])} (exact binomial"
-        " interval) and the mean accuracy in"
-        f" {between(said['accuracy_mean_low'], said['accuracy_mean_high'])}"
+        " interval) and the mean over chips in"
+        f" {between(said['score_mean_low'], said['score_mean_high'])}"
         " (Student's t)."
     )
 
 
-def yielded(chips: Json) -> str:
-    """The chips of another study in one sentence."""
+def yielded(chips: Json, score: str) -> str:
+    """The chips of another study, which a metric judges, in one sentence."""
     return (
-        f"Its {chips['n']:,} chips have a mean accuracy of"
-        f" {percent(chips['accuracy_mean'])} and a yield of"
-        f" {percent(chips['yield'])} at {percent(chips['threshold'])}."
+        f"Over its {chips['n']:,} chips the {metric(score)} is on average"
+        f" {percent(chips['score_mean'])}; the yield at"
+        f" {percent(chips['threshold'])} is {percent(chips['yield'])}."
     )
 
 

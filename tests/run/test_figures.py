@@ -15,7 +15,7 @@ def test_histogram_parts_the_chips_at_the_threshold(threshold):
     # 0.9 is reached by 324 of 360 exactly; float32, as a study stores it.
     right = np.random.default_rng(0).integers(300, 345, CHIPS)
     accuracy = (np.append(right[1:], 324) / TESTS).astype(np.float32)
-    fig = figures.accuracy_histogram(accuracy, threshold)
+    fig = figures.score_histogram(accuracy, threshold, "accuracy")
     good, bad = fig.axes[0].containers
     expected = int(sum(value >= np.float32(threshold) for value in accuracy))
     assert sum(bar.get_height() for bar in good) == expected
@@ -30,7 +30,7 @@ def test_histogram_parts_the_chips_at_the_threshold(threshold):
 
 @pytest.mark.parametrize("accuracy", [[0.93], [0.9, 0.9], [0.0, 1.0]])
 def test_histogram_of_few_chips(accuracy):
-    fig = figures.accuracy_histogram(np.array(accuracy), 0.9)
+    fig = figures.score_histogram(np.array(accuracy), 0.9, "accuracy")
     heights = [bar.get_height() for bar in fig.axes[0].patches]
     assert sum(heights) == len(accuracy)
 
@@ -38,7 +38,7 @@ def test_histogram_of_few_chips(accuracy):
 def test_histogram_bins_hold_equal_numbers_of_values():
     # A uniform count over the multiples of 1/360 must look uniform.
     accuracy = np.repeat(np.arange(240, 361), 3) / TESTS
-    fig = figures.accuracy_histogram(accuracy, 0.0)
+    fig = figures.score_histogram(accuracy, 0.0, "accuracy")
     heights = [bar.get_height() for bar in fig.axes[0].containers[0]]
     assert len(heights) > 20
     assert len(set(heights[:-1])) == 1  # the last bar may be half filled
@@ -47,7 +47,7 @@ def test_histogram_bins_hold_equal_numbers_of_values():
 def test_band_is_the_percentiles():
     rng = np.random.default_rng(0)
     levels, accuracy = np.array([0.2, 0.0]), rng.random((2, 50))
-    fig = figures.accuracy_against(levels, accuracy, "noise (%)")
+    fig = figures.score_against(levels, accuracy, "noise (%)", "accuracy")
     (line,) = fig.axes[0].get_lines()
     np.testing.assert_allclose(line.get_xdata(), [0, 0.2])  # sorted
     mean = 100 * accuracy[::-1].mean(1)
@@ -65,7 +65,7 @@ def test_long_curves_are_averaged():
         {"step": step, "phase": "train", "loss": float(step % 2)}
         for step in range(10000)
     ]
-    (line,) = figures.learning_curve(rows).axes[0].get_lines()
+    (line,) = figures.learning_curve(rows, "accuracy").axes[0].get_lines()
     assert len(line.get_xdata()) == 400
     np.testing.assert_allclose(line.get_ydata(), 0.5, atol=0.03)
 
@@ -75,8 +75,18 @@ def test_a_value_that_was_not_finite_breaks_the_curve():
         {"step": step, "phase": "train", "loss": None if step == 1 else 1.0}
         for step in range(3)
     ]
-    (line,) = figures.learning_curve(rows).axes[0].get_lines()
+    (line,) = figures.learning_curve(rows, "accuracy").axes[0].get_lines()
     assert np.isnan(line.get_ydata()).tolist() == [False, True, False]
+
+
+def test_axes_say_by_what_chips_are_judged():
+    rows = [{"step": 1, "phase": "valid", "roc_auc": 0.9, "accuracy": 0.1}]
+    (ax,) = figures.learning_curve(rows, "roc_auc").axes
+    assert ax.get_ylabel() == "Area under the ROC curve (%)"
+    np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), [90.0])
+    fig = figures.score_histogram(np.array([0.9]), 0.5, "instance_iou")
+    said = fig.axes[0].get_xlabel()
+    assert said == "Test mean IoU over instances of a chip (%)"
 
 
 def test_layers_of_one_name_keep_their_bars():
@@ -96,15 +106,20 @@ def test_map_is_in_microsiemens_and_cropped():
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
-        (lambda: figures.learning_curve([]), "none of 0 rows"),
-        (lambda: figures.accuracy_histogram(np.zeros(0), 0.9), "is empty"),
+        (lambda: figures.learning_curve([], "accuracy"), "none of 0 rows"),
         (
-            lambda: figures.accuracy_histogram(np.array([np.nan]), 0.9),
-            "accuracy is nan",
+            lambda: figures.score_histogram(np.zeros(0), 0.9, "accuracy"),
+            "is empty",
         ),
         (
-            lambda: figures.accuracy_against(
-                np.zeros(3), np.zeros((2, 4)), "x"
+            lambda: figures.score_histogram(
+                np.array([np.nan]), 0.9, "accuracy"
+            ),
+            "score is nan",
+        ),
+        (
+            lambda: figures.score_against(
+                np.zeros(3), np.zeros((2, 4)), "x", "accuracy"
             ),
             r"shape \(2, 4\) does not fit levels of shape \(3,\)",
         ),

@@ -129,20 +129,20 @@ def test_two_processes_find_what_one_finds(tmp_path, port):
     # of noise is the base.
     assert alone["said"] == "stopped after 11 of 14 chips"
     assert first == alone and second == alone
-    assert len(np.unique(first["accuracy"])) > 2
+    assert len(np.unique(first["score"])) > 2
     # One process wrote, once: the same files with the same chips.
     names = sorted(p.name for p in one.rglob("*.*"))
     assert sorted(p.name for p in two.rglob("*.*")) == names
     for path in one.glob("chips/*"):
         assert path.read_bytes() == (two / "chips" / path.name).read_bytes()
     (archive,) = two.glob("*.npz")
-    assert results.Archive(archive)["accuracy"].tolist() == alone["accuracy"]
+    assert results.Archive(archive)["score"].tolist() == alone["score"]
 
 
 @pytest.mark.slow
 def test_a_command_is_shared_by_processes(workdir, small, port):
     """What one process found in `trained`, two of them find anew."""
-    before = results.Archive(workdir / "study.npz")["accuracy"]
+    before = results.Archive(workdir / "study.npz")["score"]
     shutil.rmtree(workdir / "studies")
     arguments = ["chips", *small, f"--workdir={workdir}", "--config.study="]
     processes = [
@@ -151,5 +151,5 @@ def test_a_command_is_shared_by_processes(workdir, small, port):
     ]
     finish(processes)
     after = results.Archive(workdir / "study.npz")
-    assert set(after) == {"accuracy", "rate/chips"}
-    np.testing.assert_array_equal(after["accuracy"], before)
+    assert set(after) == {"score", "rate/chips"}
+    np.testing.assert_array_equal(after["score"], before)

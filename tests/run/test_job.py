@@ -59,13 +59,13 @@ def test_a_run_leaves_its_files(trained):
 
 def test_a_summary_has_the_promised_keys(summary):
     assert set(summary) == {
-        "config", "metrics", "study", "chips", "sweeps", "energy", "seconds",
-        "versions",
+        "config", "metrics", "study", "score", "chips", "sweeps", "energy",
+        "seconds", "versions",
     }  # fmt: skip
     assert {"test_accuracy", "valid_accuracy"} <= set(summary["metrics"])
     assert set(summary["chips"]) == {
-        "n", "accuracy_mean", "accuracy_mean_low", "accuracy_mean_high",
-        "accuracy_std", "accuracy_p05", "accuracy_p95", "accuracy_min",
+        "n", "score_mean", "score_mean_low", "score_mean_high",
+        "score_std", "score_p05", "score_p95", "score_min",
         "yield", "yield_low", "yield_high", "threshold", "confidence",
         "chips_per_second", "images",
     }  # fmt: skip
@@ -94,15 +94,15 @@ def test_the_config_is_kept(trained, summary):
 
 
 def test_chips_are_those_of_the_study(summary, study):
-    accuracy = study["accuracy"].astype(np.float64)
+    accuracy = study["score"].astype(np.float64)
     chips = summary["chips"]
     assert chips["n"] == accuracy.size == 12
     assert chips["threshold"] == 0.8
-    assert chips["accuracy_mean"] == pytest.approx(accuracy.mean())
-    assert chips["accuracy_std"] == pytest.approx(accuracy.std(), rel=1e-4)
-    assert chips["accuracy_min"] == pytest.approx(accuracy.min())
+    assert chips["score_mean"] == pytest.approx(accuracy.mean())
+    assert chips["score_std"] == pytest.approx(accuracy.std(), rel=1e-4)
+    assert chips["score_min"] == pytest.approx(accuracy.min())
     p05 = np.percentile(accuracy, 5)
-    assert chips["accuracy_p05"] == pytest.approx(p05)
+    assert chips["score_p05"] == pytest.approx(p05)
     # Half an example below the threshold: float32 is no reason to fail.
     good = accuracy >= 0.8 - 0.5 / 360
     assert chips["yield"] == pytest.approx(good.mean())
@@ -112,16 +112,16 @@ def test_chips_are_those_of_the_study(summary, study):
 def test_sweeps_are_those_of_the_study(summary, study):
     assert list(summary["sweeps"]) == ["read_noise", "fault"]
     for name, found in summary["sweeps"].items():
-        accuracy = study[f"{name}_accuracy"]
+        accuracy = study[f"{name}_score"]
         assert found["levels"] == study[f"{name}_levels"].tolist()
-        np.testing.assert_allclose(found["accuracy_mean"], accuracy.mean(1))
+        np.testing.assert_allclose(found["score_mean"], accuracy.mean(1))
         good = (accuracy >= 0.8 - 0.5 / 360).mean(1)
         np.testing.assert_allclose(found["yield"], good)
 
 
 def test_accuracies_are_shares_of_the_test_set(summary, study):
     # Digits have 360 test examples.
-    for name in ("accuracy", "read_noise_accuracy", "fault_accuracy"):
+    for name in ("score", "read_noise_score", "fault_score"):
         right = study[name] * 360
         np.testing.assert_allclose(right, np.round(right), atol=1e-3)
         assert (study[name] >= 0).all() and (study[name] <= 1).all()
@@ -131,11 +131,11 @@ def test_accuracies_are_shares_of_the_test_set(summary, study):
 
 def test_the_level_of_the_config_has_the_same_chips(study):
     # Read noise .02, and .1 % of cells stuck either way, are the config's.
-    first = study["accuracy"][:4]
-    np.testing.assert_array_equal(study["read_noise_accuracy"][1], first)
-    np.testing.assert_array_equal(study["fault_accuracy"][0], first)
-    assert study["read_noise_accuracy"][2].mean() < first.mean()
-    assert study["fault_accuracy"][1].mean() < first.mean()
+    first = study["score"][:4]
+    np.testing.assert_array_equal(study["read_noise_score"][1], first)
+    np.testing.assert_array_equal(study["fault_score"][0], first)
+    assert study["read_noise_score"][2].mean() < first.mean()
+    assert study["fault_score"][1].mean() < first.mean()
 
 
 def test_the_network_is_that_of_the_best_epoch(trained, summary):
@@ -309,7 +309,7 @@ def test_a_network_is_studied_as_it_was_given(given, resolve, tmp_path):
     job.run(resolve(*given), folder)
     found = read(folder)
     assert found["chips"]["images"] == 40 and found["chips"]["n"] == 2
-    right = arrays(folder / "study.npz")["accuracy"] * 40
+    right = arrays(folder / "study.npz")["score"] * 40
     np.testing.assert_allclose(right, np.round(right), atol=1e-3)
     # Arrays alone are in the ledger: biases are digital.
     names = [row["name"] for row in found["energy"]["layers"]]

@@ -108,8 +108,8 @@ def left(workdir):
             tree = checkpointer.restore(checkpoints / name / "state")
             found |= flat(tree, f"{name}/")
     with np.load(workdir / "study.npz") as file:
-        assert file["accuracy"].shape == (CHIPS,)
-        found["accuracy"] = file["accuracy"].tobytes()
+        assert file["score"].shape == (CHIPS,)
+        found["score"] = file["score"].tobytes()
     return found
 
 

@@ -431,7 +431,7 @@ def test_chips_studies_other_hardware(workdir, small, capsys):
     after = summary(workdir)
     assert after["chips"]["n"] == 6
     # The first chips under .4 noise, which the sweep of before knew too.
-    assert after["chips"]["accuracy_mean"] < before["chips"]["accuracy_mean"]
+    assert after["chips"]["score_mean"] < before["chips"]["score_mean"]
     assert after["config"]["hardware"]["overrides"]["read_noise"] == 0.4
     joules = [s["energy"]["layers"][0]["joules_array"] for s in (before, after)]
     assert joules[1] > 2 * joules[0]
@@ -451,7 +451,7 @@ def test_chips_runs_the_study_that_is_named(workdir, small, capsys):
         assert after["sweeps"][name]["levels"] == layers
     # Of two layers, one alone is all but the other.
     only, but = (
-        after["sweeps"][name]["accuracy_mean"]
+        after["sweeps"][name]["score_mean"]
         for name in ("only_layer", "all_but_layer")
     )
     assert only == but[::-1]
@@ -467,7 +467,7 @@ def test_chips_runs_the_study_that_is_named(workdir, small, capsys):
         assert text in page
     # And back: nothing is computed twice.
     with np.load(workdir / "study.npz") as file:
-        assert "only_layer_accuracy" in file.files
+        assert "only_layer_score" in file.files
     assert main.console(["chips", *arguments]) == 0
     assert summary(workdir)["sweeps"] == before["sweeps"]
 

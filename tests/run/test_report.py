@@ -46,14 +46,15 @@ def summary():
     layers = [layer("dense_0/kernel", 4e-9), layer("head/kernel", 1e-9)]
     accuracy = chips()
     return {
+        "score": "accuracy",
         "config": {"name": "digits", "optimizer": {"lr": 0.1}},
         "metrics": {"test_accuracy": 0.9472, "valid_accuracy": 0.95},
         "chips": {
             "n": CHIPS,
-            "accuracy_mean": float(accuracy.mean()),
-            "accuracy_std": float(accuracy.std()),
-            "accuracy_p05": float(np.percentile(accuracy, 5)),
-            "accuracy_min": float(accuracy.min()),
+            "score_mean": float(accuracy.mean()),
+            "score_std": float(accuracy.std()),
+            "score_p05": float(np.percentile(accuracy, 5)),
+            "score_min": float(accuracy.min()),
             "yield": GOOD / CHIPS,
             "threshold": 0.9,
             "chips_per_second": 120.0,
@@ -97,11 +98,11 @@ def workdir(tmp_path):
     fall = np.array([[0.95], [0.9], [0.5]])
     np.savez(
         tmp_path / "study.npz",
-        accuracy=chips(),
+        score=chips(),
         read_noise_levels=np.array([0.0, 0.05, 0.2]),
-        read_noise_accuracy=fall - 0.01 * rng.random((3, 20)),
+        read_noise_score=fall - 0.01 * rng.random((3, 20)),
         fault_levels=np.array([0.0, 0.01, 0.1]),
-        fault_accuracy=np.repeat(fall, 10, axis=1),
+        fault_score=np.repeat(fall, 10, axis=1),
     )
     np.savez(
         tmp_path / "pictures.npz",
@@ -127,6 +128,7 @@ class Page(html.parser.HTMLParser):
         self.close()
         assert self.open == []
         self.text = " ".join(" ".join(self.texts).split())
+        self.alts = " ".join(image["alt"] for image in self.images)
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
@@ -211,7 +213,7 @@ def test_intervals_stated_are_those_of_scipy(workdir):
     low, high = scipy.stats.t.interval(
         0.95, CHIPS - 1, accuracy.mean(), scipy.stats.sem(accuracy)
     )
-    assert f"the mean accuracy in {100 * low:.1f}-{100 * high:.1f} %" in text
+    assert f"the mean over chips in {100 * low:.1f}-{100 * high:.1f} %" in text
 
 
 def test_sweeps_have_tables(workdir):
@@ -230,7 +232,8 @@ def another_study(workdir, **changes):
     (workdir / "studies").mkdir(exist_ok=True)
     found = {
         "study": "seconds-1", "words": "time", "hardware": {"rows": 64},
-        "chips": summary()["chips"] | {"accuracy_mean": 0.77},
+        "score": "accuracy",
+        "chips": summary()["chips"] | {"score_mean": 0.77},
         "sweeps": {"seconds": {}}, **changes,
     }  # fmt: skip
     path = workdir / "studies" / f"{found['study']}.json"
@@ -239,9 +242,9 @@ def another_study(workdir, **changes):
     np.savez(
         path.with_suffix(".npz"),
         seconds_levels=levels,
-        seconds_accuracy=np.array([[0.75, 0.75], [0.25, 0.75]]),
+        seconds_score=np.array([[0.75, 0.75], [0.25, 0.75]]),
         only_layer_levels=np.array(["a/kernel", "b"]),
-        only_layer_accuracy=np.array([[0.75, 0.75], [0.25, 0.75]]),
+        only_layer_score=np.array([[0.75, 0.75], [0.25, 0.75]]),
     )
     return path
 
@@ -256,9 +259,39 @@ def test_other_studies_are_shown(workdir):
     text = found.text.replace("\u00a0", " ")
     assert len(found.images) == 8 + 2
     assert text.count("Other studies") == 1 and "time (rows 64)" in text
-    assert "have a mean accuracy of 77.0 %" in text
+    assert "accuracy is on average 77.0 %" in text
     assert "from 75.0 % at 25 s after programming to 50.0 % at 1 day" in text
-    assert "hardware: b is worst, with a mean accuracy of 50.0 %" in text
+    assert "hardware: b is worst, with 50.0 % on average" in text
+
+
+def test_the_score_of_the_task_is_named(workdir):
+    value = summary() | {"score": "roc_auc"}
+    value["metrics"]["test_roc_auc"] = 0.9
+    save(workdir, value)
+    found = page(workdir)
+    text = found.text.replace("\u00a0", " ")
+    words = "area under the ROC curve"
+    assert f"Test {words} 90.0 %" in text and "accuracy" not in found.alts
+    assert f"threshold, {words} of 90.0 %" in text
+    assert f"The {words} goes on average from 95.0 %" in text
+    assert f"Histogram of the {words} of 200 chips" in found.alts
+
+
+def test_a_run_of_another_version_is_named(workdir):
+    """From when every score was called accuracy."""
+    value = summary()
+    del value["score"]
+    save(workdir, value)
+    says = "lacks the entry 'score'; repeat `jaxedge run`"
+    with pytest.raises(checks.UsageError, match=says):
+        report.write(workdir)
+    save(workdir, summary())
+    path = another_study(workdir)
+    record = json.loads(path.read_text())
+    del record["score"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(checks.UsageError, match="'score'.*delete it"):
+        report.write(workdir)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"study": "a"}'])

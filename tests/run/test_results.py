@@ -86,11 +86,11 @@ def test_an_archive_is_written_row_by_row(tmp_path):
 
     levels = np.array(["a", "b", "c"])
     results.write(
-        path, {"levels": levels, "accuracy": results.Rows((3, 5), rows())}
+        path, {"levels": levels, "score": results.Rows((3, 5), rows())}
     )
     assert len(alive) == 3
     with np.load(path) as file:  # any reader can
-        np.testing.assert_array_equal(file["accuracy"], given)
+        np.testing.assert_array_equal(file["score"], given)
         np.testing.assert_array_equal(file["levels"], levels)
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 

@@ -65,8 +65,8 @@ def test_a_yield_curve_counts_chips():
 def test_a_description_is_finite_and_ordered():
     rng = np.random.default_rng(1)
     said = statistics.describe(rng.random(50).astype(np.float32), 0.4)
-    assert said["accuracy_min"] < said["accuracy_p05"] < said["accuracy_p95"]
-    for name in ("accuracy_mean", "yield"):
+    assert said["score_min"] < said["score_p05"] < said["score_p95"]
+    for name in ("score_mean", "yield"):
         assert said[f"{name}_low"] < said[name] < said[f"{name}_high"]
 
 

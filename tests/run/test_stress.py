@@ -33,7 +33,7 @@ def tick_names(fig):
     ],
 )
 def test_means_are_drawn_at_their_levels(sweep, levels, x, scale):
-    fig = stress.against(sweep, np.array(levels, float), ACCURACY)
+    fig = stress.against(sweep, np.array(levels, float), ACCURACY, "accuracy")
     drawn_x, drawn_y = mean_line(fig)
     np.testing.assert_allclose(drawn_x, x)
     np.testing.assert_allclose(drawn_y, [80, 55])
@@ -42,30 +42,36 @@ def test_means_are_drawn_at_their_levels(sweep, levels, x, scale):
 
 def test_times_are_named():
     levels = np.array([86400.0, 25.0])  # in any order
-    fig = stress.against("seconds", levels, ACCURACY)
+    fig = stress.against("seconds", levels, ACCURACY, "accuracy")
     assert tick_names(fig) == ["25 s", "1 day"]
     np.testing.assert_allclose(mean_line(fig)[1], [55, 80])
 
 
 def test_an_exact_converter_lies_beyond_the_finest():
-    fig = stress.against("adc_bits", np.array([np.nan, 6.0]), ACCURACY)
+    fig = stress.against(
+        "adc_bits", np.array([np.nan, 6.0]), ACCURACY, "accuracy"
+    )
     np.testing.assert_allclose(mean_line(fig)[0], [6, 7])
     assert tick_names(fig) == ["6", "exact"]
 
 
 def test_text_levels_have_a_place_each():
-    fig = stress.against("read", np.array(["vector", "batch"]), ACCURACY)
+    fig = stress.against(
+        "read", np.array(["vector", "batch"]), ACCURACY, "accuracy"
+    )
     assert tick_names(fig) == ["vector", "batch"]
 
 
 def test_a_sentence_goes_from_the_least_to_the_greatest_level():
-    said = stress.sentence("fault", np.array([0.1, 0.0]), ACCURACY)
+    said = stress.sentence("fault", np.array([0.1, 0.0]), ACCURACY, "accuracy")
     said = said.replace("\u00a0", " ")
     assert said == (
-        "Mean accuracy goes from 55.0 % at 0 % stuck cells to 80.0 % at 10 %,"
-        " over 4 chips a level."
+        "The accuracy goes on average from 55.0 % at 0 % stuck cells to"
+        " 80.0 % at 10 %, over 4 chips a level."
     )
-    said = stress.sentence("adc_bits", np.array([np.nan, 4.0]), ACCURACY)
+    said = stress.sentence(
+        "adc_bits", np.array([np.nan, 4.0]), ACCURACY, "accuracy"
+    )
     assert "55.0\u00a0% at 4 bits of the ADC to 80.0\u00a0% at exact" in said
 
 
@@ -85,7 +91,7 @@ def test_rows_are_scipys():
 
 def test_a_yield_curve_steps_down_at_each_chip():
     accuracy = np.array([0.5, 0.75, 1.0])
-    fig = stress.yield_curve(accuracy, 0.6)
+    fig = stress.yield_curve(accuracy, 0.6, "accuracy")
     curve, limit = fig.axes[0].get_lines()
     np.testing.assert_allclose(curve.get_xdata(), [50, 75, 100])
     np.testing.assert_allclose(curve.get_ydata(), [100, 200 / 3, 100 / 3])
@@ -99,7 +105,9 @@ def test_a_yield_curve_steps_down_at_each_chip():
 
 def test_bars_of_layers_are_mean_errors():
     other = 1 - (1 - ACCURACY) / 2
-    fig = stress.layer_errors(["a", "b"], {"one": ACCURACY, "two": other})
+    fig = stress.layer_errors(
+        ["a", "b"], {"one": ACCURACY, "two": other}, "accuracy"
+    )
     widths = [bar.get_width() for bar in fig.axes[0].patches]
     np.testing.assert_allclose(widths, [20, 45, 10, 22.5])
     said = stress.worst_layer(["a", "b"], {"one": ACCURACY, "two": other})
@@ -109,5 +117,5 @@ def test_bars_of_layers_are_mean_errors():
 
 @pytest.mark.parametrize("accuracy", [np.array([np.nan]), np.array([1.5])])
 def test_accuracies_beyond_a_share_are_named(accuracy):
-    with pytest.raises(checks.UsageError, match="accuracy is"):
-        stress.yield_curve(accuracy, 0.5)
+    with pytest.raises(checks.UsageError, match="score is"):
+        stress.yield_curve(accuracy, 0.5, "accuracy")

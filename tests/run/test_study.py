@@ -124,7 +124,7 @@ def test_a_recipe_says_what_judges_a_chip(path):
         score="seventh",
     )
     found = Given(recipe=other).run(path)
-    np.testing.assert_array_equal(found.arrays["accuracy"], np.ones(11))
+    np.testing.assert_array_equal(found.arrays["score"], np.ones(11))
     assert Given().run(path).name != found.name
 
 
@@ -170,11 +170,11 @@ def test_chips_read_the_first_images(path, whole, tmp_path):
     alone = Given(source=first, chips=chips).run(path)
     some = Given(chips=chips._replace(images=7)).run(tmp_path / "some.npz")
     assert_arrays(some.arrays, alone.arrays)
-    assert (some.arrays["accuracy"] != whole[0].arrays["accuracy"]).any()
+    assert (some.arrays["score"] != whole[0].arrays["score"]).any()
     # More than there are is all.
     many = Given(chips=chips._replace(images=10 * ROWS)).run(path)
     np.testing.assert_array_equal(
-        many.arrays["accuracy"], whole[0].arrays["accuracy"]
+        many.arrays["score"], whole[0].arrays["score"]
     )
 
 
@@ -183,20 +183,20 @@ def test_chips_read_the_first_images(path, whole, tmp_path):
 
 def test_a_summary_is_numpys():
     accuracy = np.array([0.9, 0.5, 0.8, 0.79, 1.0, 0.8], np.float32)
-    found = study.summary(study.Study({"accuracy": accuracy}, 7.0), 0.8)
+    found = study.summary(study.Study({"score": accuracy}, 7.0), 0.8)
     assert set(found) == {
-        "n", "accuracy_mean", "accuracy_mean_low", "accuracy_mean_high",
-        "accuracy_std", "accuracy_p05", "accuracy_p95", "accuracy_min",
+        "n", "score_mean", "score_mean_low", "score_mean_high",
+        "score_std", "score_p05", "score_p95", "score_min",
         "yield", "yield_low", "yield_high", "threshold", "confidence",
         "chips_per_second",
     }  # fmt: skip
     assert found["n"] == 6
-    assert found["accuracy_mean"] == pytest.approx(4.79 / 6)
+    assert found["score_mean"] == pytest.approx(4.79 / 6)
     spread = np.std([0.9, 0.5, 0.8, 0.79, 1.0, 0.8])
-    assert found["accuracy_std"] == pytest.approx(spread, rel=1e-5)
+    assert found["score_std"] == pytest.approx(spread, rel=1e-5)
     # A quarter of the way from the smallest to the next: 5 % of 5 steps.
-    assert found["accuracy_p05"] == pytest.approx(0.5 + 0.25 * 0.29)
-    assert found["accuracy_min"] == 0.5
+    assert found["score_p05"] == pytest.approx(0.5 + 0.25 * 0.29)
+    assert found["score_min"] == 0.5
     assert found["threshold"] == 0.8
     assert found["chips_per_second"] == 7.0
 
@@ -206,7 +206,7 @@ def test_a_summary_is_numpys():
 def test_a_chip_at_the_threshold_is_good(right, dtype):
     # 0.95 as float32 lies below 0.95: rounding must not cost a chip its sale.
     accuracy = np.array([right - 1, right, right + 1], dtype) / dtype(360)
-    found = study.summary(study.Study({"accuracy": accuracy}, 1.0), right / 360)
+    found = study.summary(study.Study({"score": accuracy}, 1.0), right / 360)
     assert found["yield"] == pytest.approx(2 / 3)
 
 
@@ -214,7 +214,7 @@ def test_ideal_chips_are_right(path):
     ideal = crossbar.Spec(devices.get("ideal"))
     chips = CHIPS._replace(n=2, sweep=0)
     result = Given(spec=ideal, chips=chips).run(path)
-    assert_arrays(result.arrays, {"accuracy": np.ones(2, np.float32)})
+    assert_arrays(result.arrays, {"score": np.ones(2, np.float32)})
 
 
 def test_accuracies_are_those_of_a_loop(whole):
@@ -236,22 +236,22 @@ def test_accuracies_are_those_of_a_loop(whole):
             hits = np.asarray(logits).argmax(1) == batch.y
             right += int(hits[batch.weight == 1].sum())
         # An output near a tie may be rounded to either side.
-        found = whole[0].arrays["accuracy"][chip]
+        found = whole[0].arrays["score"][chip]
         assert found == pytest.approx(right / ROWS, abs=1.01 / ROWS)
 
 
 def test_chips_differ(whole):
-    assert len(np.unique(whole[0].arrays["accuracy"])) > 2
+    assert len(np.unique(whole[0].arrays["score"])) > 2
 
 
 def test_results_have_the_promised_shapes(whole):
     arrays = whole[0].arrays
     assert {name: array.shape for name, array in arrays.items()} == {
-        "accuracy": (11,),
+        "score": (11,),
         "read_noise_levels": (3,),
-        "read_noise_accuracy": (3, 3),
+        "read_noise_score": (3, 3),
         "fault_levels": (2,),
-        "fault_accuracy": (2, 3),
+        "fault_score": (2, 3),
     }
     np.testing.assert_array_equal(arrays["read_noise_levels"], (0.0, 0.1, 0.5))
     np.testing.assert_array_equal(arrays["fault_levels"], (0.0, 0.06))
@@ -263,10 +263,10 @@ def test_results_have_the_promised_shapes(whole):
 def test_every_level_has_the_same_chips(whole):
     # Noise .1 and faults .03 + .03 are those of the base.
     arrays = whole[0].arrays
-    first = arrays["accuracy"][: CHIPS.sweep]
-    np.testing.assert_array_equal(arrays["read_noise_accuracy"][1], first)
-    np.testing.assert_array_equal(arrays["fault_accuracy"][1], first)
-    assert arrays["read_noise_accuracy"][2].mean() < first.mean()
+    first = arrays["score"][: CHIPS.sweep]
+    np.testing.assert_array_equal(arrays["read_noise_score"][1], first)
+    np.testing.assert_array_equal(arrays["fault_score"][1], first)
+    assert arrays["read_noise_score"][2].mean() < first.mean()
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -277,8 +277,8 @@ def test_chunks_do_not_matter(path, whole, chunk):
 
 def test_more_chips_change_no_chip(path, whole):
     chips = CHIPS._replace(n=17, sweep=0)
-    found = Given(chips=chips).run(path).arrays["accuracy"]
-    np.testing.assert_array_equal(found[:11], whole[0].arrays["accuracy"])
+    found = Given(chips=chips).run(path).arrays["score"]
+    np.testing.assert_array_equal(found[:11], whole[0].arrays["score"])
 
 
 def test_vectorised_chips_are_the_same(path, whole):
@@ -300,22 +300,22 @@ def test_a_study_compiles_one_program(path, compilations):
 
 def test_a_sweep_of_no_chips_is_none(path):
     chips = CHIPS._replace(sweep=0)
-    assert set(Given(chips=chips).run(path).arrays) == {"accuracy"}
+    assert set(Given(chips=chips).run(path).arrays) == {"score"}
 
 
 def test_empty_levels_are_left_out(path):
     chips = CHIPS._replace(read_noise=(), faults=(0.06,))
     found = Given(chips=chips).run(path).arrays
-    assert set(found) == {"accuracy", "fault_levels", "fault_accuracy"}
+    assert set(found) == {"score", "fault_levels", "fault_score"}
 
 
 def test_any_device_has_a_fault_sweep(path):
     spec = crossbar.Spec(devices.get("ideal", program_noise=0.2))
     chips = CHIPS._replace(faults=(0.0, 0.6))
     found = Given(spec=spec, chips=chips).run(path).arrays
-    first = found["accuracy"][: CHIPS.sweep]
-    np.testing.assert_array_equal(found["fault_accuracy"][0], first)
-    assert found["fault_accuracy"][1].mean() < first.mean()
+    first = found["score"][: CHIPS.sweep]
+    np.testing.assert_array_equal(found["fault_score"][0], first)
+    assert found["fault_score"][1].mean() < first.mean()
 
 
 def test_frames_are_padded_without_weight():
@@ -387,14 +387,12 @@ def test_studies_share_chips_and_lie_beside_each_other(path, whole, computed):
     # Two more chips of the base; of the ADC 4 bits, as None is the base.
     assert computed == [4, 4]
     found = result.arrays
-    assert found["accuracy"].shape == (13,)
-    np.testing.assert_array_equal(
-        found["accuracy"][:11], whole[0].arrays["accuracy"]
-    )
-    name = "read_noise_accuracy"
+    assert found["score"].shape == (13,)
+    np.testing.assert_array_equal(found["score"][:11], whole[0].arrays["score"])
+    name = "read_noise_score"
     np.testing.assert_array_equal(found[name], whole[0].arrays[name])
     np.testing.assert_array_equal(
-        found["adc_bits_accuracy"][1], found["accuracy"][:3]
+        found["adc_bits_score"][1], found["score"][:3]
     )
     assert result.name != whole[0].name
     archive = f"{whole[0].name}.npz"
@@ -522,11 +520,11 @@ def test_chips_learn_from_their_lessons(path):
     x = np.float64(X[:30])
     kernel = x.T @ np.eye(4)[SOURCE.y[:30]]
     expected = ((X @ kernel).argmax(1) == SOURCE.y).mean()
-    assert len(result.arrays["accuracy"]) == CHIPS.n
-    np.testing.assert_allclose(result.arrays["accuracy"], expected, atol=1e-6)
+    assert len(result.arrays["score"]) == CHIPS.n
+    np.testing.assert_allclose(result.arrays["score"], expected, atol=1e-6)
     # Without what it learned a chip is another one.
-    before = Given(words="").run(path).arrays["accuracy"]
-    assert (before != result.arrays["accuracy"]).any()
+    before = Given(words="").run(path).arrays["score"]
+    assert (before != result.arrays["score"]).any()
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,14 @@ def test_units():
     assert plain(text.joules(0.0)) == "0 J"
 
 
+def test_metrics_in_words():
+    assert text.metric("accuracy") == "accuracy"
+    assert text.metric("roc_auc") == "area under the ROC curve"
+    assert text.metric_title("some_rate") == "Some rate"
+    title = text.metric_title("instance_iou")
+    assert title == "Mean IoU over instances"
+
+
 def test_any_entry_in_one_line():
     entry = {"value": 1e-7, "source": None, "levels": [1, 0.25]}
     assert text.flat(entry) == "1e-07, source: unknown, levels: 1, 0.25"

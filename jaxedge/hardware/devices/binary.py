@@ -192,6 +192,22 @@ class RandomRram(SwitchedRram):
                 )
 
 
+def read_snr(device: RandomRram) -> ArrayLike:
+    """Mean square of a pair's weight over the variance of a read, [].
+
+    (s + (1 - s) sd^2 / (mu^2 + sd^2)) / noise^2 for a share s of cells that are
+    not formed, levels of mean mu and standard deviation sd, and relative read
+    noise (device_physics D.2): pairs of which all cells are formed carry their
+    weight in a small difference of two noisy conductances. Pristine cells are
+    taken as not conducting.
+    """
+    square = jnp.square(jnp.asarray(device.lrs_std))
+    spread = square / (jnp.square(jnp.asarray(device.lrs_mean)) + square)
+    share = 1 - jnp.asarray(device.formed)
+    power = share + (1 - share) * spread
+    return power / jnp.square(jnp.asarray(device.read_noise))
+
+
 def forming_probability(
     volts: ArrayLike, mean: ArrayLike = 3.433, std: ArrayLike = 0.114
 ) -> jax.Array:
