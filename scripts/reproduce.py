@@ -3,7 +3,8 @@
 Edge pruning trains the mask of a random network and the weights of the same
 network, and puts the masked one on a thousand chips. Training in memory trains
 the same network in digital weights and in cells. An entry of
-`reproduce_resnet.CONFIGS` puts a published network on a hundred chips.
+`reproduce_resnet.CONFIGS` puts a published network on a hundred chips;
+`half_sparse` compares pairs of cells under read noise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import reproduce_half_sparse
 import reproduce_resnet
 
 from jaxedge.core import checks
@@ -47,7 +49,8 @@ RULES = {
 
 def console(arguments: Sequence[str]) -> int:
     """Runs one entry."""
-    names = [*CONFIGS, *reproduce_resnet.CONFIGS]
+    sparse = reproduce_half_sparse.NAME
+    names = [*CONFIGS, *reproduce_resnet.CONFIGS, sparse]
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
         return 0 if not arguments else 2
@@ -62,6 +65,8 @@ def console(arguments: Sequence[str]) -> int:
         with loop.Stop().listening() as stop:
             if name in CONFIGS:
                 reproduce(name, seeds, rest, stop)
+            elif name == sparse:
+                reproduce_pairs(rest, stop)
             else:
                 reproduce_published(name, rest, stop)
     except checks.UsageError as error:
@@ -95,6 +100,15 @@ def reproduce_published(
     folder = ROOT / "runs" / "reproduce" / name
     found = reproduce_resnet.reproduce(name, rest, folder, stop)
     write(name, rest, started, found, reproduce_resnet.page)
+
+
+def reproduce_pairs(rest: Sequence[str], stop: loop.Stop) -> None:
+    """Pairs under read noise; writes docs/results/half_sparse.{json,md,svg}."""
+    half, started = reproduce_half_sparse, commit()
+    folder = ROOT / "runs" / "reproduce" / half.NAME
+    found = half.reproduce(rest, folder, stop)
+    write(half.NAME, rest, started, found, half.page)
+    half.draw(found, ROOT / "docs" / "results" / f"{half.NAME}.svg")
 
 
 def write(

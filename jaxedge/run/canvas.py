@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,14 @@ def to_svg_or_png(fig: Figure) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "jaxedge"}):
         fig.savefig(file, format="svg", dpi=160, metadata={"Date": None})
     return _uri("image/svg+xml", file)
+
+
+def save(fig: Figure, path: Path) -> None:
+    """Writes an SVG file; the same figure is the same file."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "jaxedge"}):
+        fig.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _uri(kind: str, file: io.BytesIO) -> str:

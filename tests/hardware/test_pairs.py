@@ -84,6 +84,27 @@ def test_half_formed_pairs_beat_dense_ones_by_13_decibels(key):
     assert snr(0.5) / snr(0.0) == pytest.approx(21.5, rel=0.02)
 
 
+@pytest.mark.parametrize("s", [0.0, 0.5, 0.8])
+def test_the_signal_of_an_output_over_the_noise_of_a_read(key, s):
+    """The law of D.2 at the outputs, and the function that states it.
+
+    64 vectors of independent inputs and 300 columns: powers of 19,200 Gaussian
+    outputs, those of the signal correlated by 1/400 between vectors, have
+    relative standard errors of sqrt(2 (1 + 63/400) / 19200) = 1.1 % for the
+    signal and sqrt(2 / 19200) = 1 % for the noise.
+    """
+    _, leaf = as_formed(key, s)
+    x = jax.random.normal(jax.random.fold_in(key, 1), (64, SHAPE[0]))
+    clean = hw.dot(x, leaf)
+    noise = hw.dot(x, leaf, key=jax.random.fold_in(key, 2)) - clean
+    found = float(jnp.mean(clean**2) / jnp.mean(noise**2))
+    power = 2 * s * (1 - s) * (MEAN**2 + STD**2) + 2 * (1 - s) ** 2 * STD**2
+    expected = power / (2 * (1 - s) * (MEAN**2 + STD**2) * 0.1**2)
+    assert found == pytest.approx(expected, rel=Z * np.hypot(0.011, 0.01))
+    stated = hw.devices.read_snr(leaf.spec.device)
+    np.testing.assert_allclose(stated, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("device", ["ideal", "rram_40nm_set_reset"])
 def test_the_largest_weight_fills_the_range(key, device):
     w = 0.3 * jax.random.normal(key, (50, 40)).at[3, 4].set(-7)

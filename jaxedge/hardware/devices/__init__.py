@@ -16,6 +16,7 @@ from jaxedge.hardware.devices.binary import SwitchedRram as SwitchedRram
 from jaxedge.hardware.devices.binary import (
     forming_probability as forming_probability,
 )
+from jaxedge.hardware.devices.binary import read_snr as read_snr
 from jaxedge.hardware.devices.faults import FaultMap as FaultMap
 from jaxedge.hardware.devices.faults import Faulty as Faulty
 from jaxedge.hardware.devices.fitting import Fit as Fit
