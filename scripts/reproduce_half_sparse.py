@@ -24,7 +24,7 @@ CONFIG = "configs/deplm.py:digits"
 SPARSITY = (0.0, 0.5, 0.8)
 NOISE = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 # Read noise of the accuracies, and chips at each level.
-READ, CHIPS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2), 5
+READ, CHIPS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2), 3
 # An array, and vectors that it reads.
 SHAPE, VECTORS = (400, 300), 64
 
