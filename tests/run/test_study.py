@@ -327,6 +327,38 @@ def test_frames_are_padded_without_weight():
     assert study.frames(SOURCE, 1000).x.shape == (1, ROWS, 6)
 
 
+def test_what_a_recipe_prepares_is_found_once(path):
+    """Of test frames and lessons alike; chips take it in place of inputs."""
+    seen = []
+
+    def prepare(x):
+        seen.append(x.shape)
+        return {"part": x[:, :2], "rest": x[:, 2:]}
+
+    def whole(batch):
+        both = jnp.concatenate([batch.x["part"], batch.x["rest"]], 1)
+        return batch._replace(x=both)
+
+    def adapt(variables, lessons, key):
+        del key
+        # The chip is what it was, if its lessons came prepared.
+        same = (lessons.x["part"] == X[:20, :2].reshape(2, 10, 2)).all()
+        return jax.tree.map(lambda a: jnp.where(same, a, jnp.nan), variables)
+
+    given = Given(chips=CHIPS._replace(sweep=0, n=4))
+    prepared = RECIPE._replace(
+        prepare=prepare,
+        adapt=adapt,
+        lessons=20,
+        evaluate=lambda v, batch, key=None: evaluate(v, whole(batch), key),
+    )
+    found = given._replace(recipe=prepared).run(path / "a", lessons=SOURCE)
+    # Traced once for either size of frames, whatever the number of chips.
+    assert seen == [(10, 6), (10, 6)]
+    plain = given.run(path / "b").arrays["score"]
+    np.testing.assert_array_equal(found.arrays["score"], plain)
+
+
 # Going on.
 
 
