@@ -17,7 +17,7 @@ import numpy as np
 from jaxedge import hardware
 from jaxedge.core.keys import stream
 from jaxedge.hardware import crossbar, devices
-from jaxedge.run import canvas, job, loop, main
+from jaxedge.run import canvas, job, loop, main, study
 
 NAME = "half_sparse"
 CONFIG = "configs/deplm.py:digits"
@@ -86,22 +86,37 @@ def reproduce(
 def on_chips(
     sparsity: float, rest: Sequence[str], folder: Path, stop: loop.Stop
 ) -> list[list[float]]:
-    """Accuracies of chips at each read noise of `READ`, [level][chip]."""
+    """Accuracies of chips at each read noise of `READ`, [level][chip].
+
+    Chips learn all that is learned, so nothing is trained before.
+    """
     own = (
         f"--config={CONFIG}",
         f"--workdir={folder}",
         f"--config.hardware.overrides.formed={1 - sparsity:g}",
         "--config.study=noise",
         f"--config.chips.read_noise={READ}",
-        "--config.chips.n=1",
+        f"--config.chips.n={CHIPS}",
         f"--config.chips.sweep={CHIPS}",
         f"--config.chips.chunk={CHIPS}",
         *rest,
     )
     options = main.parse(own)
-    job.run(job.resolve(options.config, options.data_root), folder, stop)
-    with np.load(folder / "study.npz") as stored:
-        rows = np.asarray(stored["read_noise_score"], float)
+    given = job.resolve(options.config, options.data_root)
+    start = given.recipe.init(stream(given.key, "init"))
+    found = study.run(
+        given.recipe,
+        {"params": start.params, "batch_stats": start.stats},
+        given.splits["test"],
+        given.spec,
+        given.chips,
+        given.swept,
+        stream(given.key, "study"),
+        folder / "studies",
+        stop,
+        lessons=given.splits["train"],
+    )
+    rows = np.asarray(found.arrays["read_noise_score"], float)
     return [[round(value, 5) for value in row] for row in rows.tolist()]
 
 

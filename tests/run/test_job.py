@@ -164,6 +164,17 @@ def test_the_energy_of_layers_adds_up(summary):
         assert row["joules"] == pytest.approx(total) and total > 0
 
 
+def test_training_takes_what_its_passes_take(summary):
+    """All layers learn: 2 (first) and 4 operations a product, by hand."""
+    first, second = 64 * 16, 16 * 10
+    assert summary["energy"]["training"] == {
+        "forward": first + second,
+        "backward": 2 * first + 4 * second,
+        "update": 2 * (first + second),
+        "backpropagation": 5 * first + 7 * second,
+    }
+
+
 def test_pictures_show_the_first_chip(trained, resolve, small):
     pictures = arrays(trained / "pictures.npz")
     assert pictures["sparsity_names"].tolist() == ["Dense_0", "Dense_1"]
