@@ -32,6 +32,13 @@ both can be compared: 5.90 against 6.78 times less energy on ShapeNet. Unknown:
 its software accuracies, the sparsities and noises of its sweeps, its ADC, the
 filter of its gestures, and its settings for ModelNet.
 
+Ours: the constructed clouds of "shape_parts" reach 71.3 % mean overlap of
+instances and 87.7 % of points on ideal hardware, over 160 test clouds, and
+73.4 % on one chip, over 100, by
+
+    jaxedge run --config=configs/deplm.py:shape_parts
+        --config.chips.n=1 --config.chips.sweep=0 --config.chips.images=100
+
 Decided otherwise than in the released code (deplm 3 to 5): the paper removes
 exactly half of the cells, here each is formed with probability 1/2. Farthest
 points begin at the first point, not at a random one, so that results repeat.
