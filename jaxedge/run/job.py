@@ -1,6 +1,6 @@
 """The stages of a run: train, test, study, price, report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import functools
 import importlib.metadata
@@ -108,11 +108,18 @@ def resolve(config: Any, data_root: str | None) -> Job:
     study.check_lessons(recipe, splits["train"])
     spec = settings.make_plan(given.hardware)
 
-    def layers() -> tuple[str, ...]:
+    def params() -> Any:
         key = jax.random.key(0)
         start = jax.eval_shape(lambda k: recipe.finish(recipe.init(k)), key)
-        return sweeps.layers(start["params"], spec)
+        return start["params"]
 
+    swept = sweeps.parse(
+        config.study,
+        chips.levels,
+        spec,
+        lambda: sweeps.layers(params(), spec),
+    )
+    _check_ranges(swept, params)
     return Job(
         workdir.plain(config),
         given,
@@ -120,10 +127,24 @@ def resolve(config: Any, data_root: str | None) -> Job:
         splits,
         spec,
         chips,
-        sweeps.parse(config.study, chips.levels, spec, layers),
+        swept,
         costs,
         jax.random.key(config.seed),
     )
+
+
+def _check_ranges(
+    swept: Sequence[sweeps.Sweep], params: Callable[[], Any]
+) -> None:
+    """Raises if a study sweeps what learned ranges do not look at."""
+    if not any(sweep.field == "input_percentile" for sweep in swept):
+        return
+    leaves = jax.tree.leaves(params(), is_leaf=hardware.is_weight)
+    if any(isinstance(leaf, hardware.Ranged) for leaf in leaves):
+        raise checks.UsageError(
+            "the study sweeps input_percentile, but every layer learns its"
+            " input range (train.input_ranges); leave the sweep out."
+        )
 
 
 def run(job: Job, folder: Path, stop: loop.Stop | None = None) -> Path:
@@ -348,6 +369,8 @@ def _pictures(path: Path, variables: Any, chip: Any) -> None:
             continue
         g = interleave(leaf.conductance())
         arrays[f"conductance/{way}"] = np.asarray(g, np.float32)
+        if isinstance(trained, hardware.Ranged):
+            trained = trained.weights
         if isinstance(trained, hardware.MaskedRandom):
             names.append(way)
             kept.append(float(trained.mask.mean()))

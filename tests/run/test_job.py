@@ -188,6 +188,49 @@ def test_the_pictured_chip_is_the_first_of_the_study(resolve, small):
     jax.tree.map(same, chip, expected)
 
 
+@pytest.mark.slow
+def test_learned_ranges_reach_the_report_and_further_studies(
+    tmp_path, resolve, small
+):
+    flags = (
+        *small,
+        "--config.train.epochs=1",
+        "--config.train.hardware=fresh_chips",
+        "--config.train.input_ranges=true",
+        "--config.hardware.input_bits=4",
+        "--config.chips.sweep=0",
+    )
+    resolved, folder = resolve(*flags), tmp_path / "run"
+    job.run(resolved, folder)
+    pictures = arrays(folder / "pictures.npz")
+    np.testing.assert_allclose(pictures["sparsity_kept"], 0.5, atol=1e-3)
+    state = job.train(resolved, folder)  # Restored.
+    start, sizes = state.memory.start, state.learned.sizes
+    assert (sizes != 0).all()
+    chip = job.one_chip(resolved, resolved.recipe.finish(state))
+    for i, layer in enumerate(chip.values()):
+        found = layer["kernel"].spec.input_range
+        # Neither pixels nor what a ReLU lets through is negative.
+        want = np.exp(sizes[i]) * start.hi[i]
+        np.testing.assert_allclose(found, [0, want], rtol=1e-5)
+    before = arrays(folder / "study.npz")
+    job.restudy(resolve(*flags, "--config.chips.n=14"), folder)
+    again = arrays(folder / "study.npz")["accuracy"]
+    np.testing.assert_array_equal(again[:12], before["accuracy"])
+
+
+def test_learned_ranges_are_not_swept(resolve, small):
+    flags = (
+        *small,
+        "--config.train.hardware=fresh_chips",
+        "--config.hardware.input_bits=4",
+        "--config.study=input_percentile=90,99",
+    )
+    assert resolve(*flags).swept
+    with pytest.raises(checks.UsageError, match="sweeps input_percentile"):
+        resolve(*flags, "--config.train.input_ranges=true")
+
+
 # Again.
 
 
