@@ -209,7 +209,7 @@ def run(
     part = slice(chips.images)
     read = source._replace(x=source.x[part], y=source.y[part])
     test = frames(read, chips.batch)
-    if calibrated(spec):
+    if calibrated(spec, swept):
         if samples is None:
             raise checks.UsageError(
                 "the hardware has a percentile to set its converters by, but"
@@ -248,9 +248,12 @@ def check_lessons(recipe: Recipe, source: data.Source | None) -> None:
         )
 
 
-def calibrated(spec: crossbar.Spec) -> bool:
-    """Whether chips of a design set the ranges of their converters."""
-    return (spec.adc_percentile or spec.input_percentile) is not None
+def calibrated(spec: crossbar.Spec, swept: Sequence[sweeps.Sweep]) -> bool:
+    """Whether some chips of a study set the ranges of their converters."""
+    fields = ("adc_percentile", "input_percentile")
+    return any(getattr(spec, field) is not None for field in fields) or any(
+        sweep.field in fields for sweep in swept
+    )
 
 
 def summary(study: Study, threshold: float) -> dict[str, float | int]:
