@@ -112,7 +112,12 @@ def compiled_once():
 
 def test_a_sweep_of_percentiles_needs_samples(path):
     spec = dataclasses.replace(SPEC, input_bits=4)
-    given = Given(spec=spec, words="input_percentile=60,100")
+    recipe = RECIPE._replace(
+        forward=lambda variables, x: hardware.dot(
+            x, variables["params"]["layer"]["kernel"]
+        )
+    )
+    given = Given(recipe, spec=spec, words="input_percentile=5,100")
     with pytest.raises(checks.UsageError, match="give some inputs"):
         given.run(path)
     found = given.run(path, samples=X).arrays["input_percentile_score"]
