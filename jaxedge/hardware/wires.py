@@ -128,11 +128,9 @@ def transfer(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("corrections", "steps"))
-def _iterate(
-    g, v, word, bit, tolerance, corrections: int, steps: int
-) -> Solution:
-    found: Any = line_currents(g, v, word, bit, tolerance, corrections, steps)
+@functools.partial(jax.jit, static_argnames="steps")
+def _iterate(g, v, word, bit, tolerance, steps: int) -> Solution:
+    found: Any = line_currents(g, v, word, bit, tolerance, steps)
     current, (change, iterations) = found
     return Solution(current, change <= tolerance, change, iterations)
 
@@ -144,7 +142,6 @@ def iterate(
     r_word: ArrayLike,
     r_bit: ArrayLike,
     tolerance: ArrayLike = 1e-6,
-    corrections: int = 8,
     steps: int = 500,
 ) -> Solution:
     """Currents by conjugate gradients over what the wires drop.
@@ -160,8 +157,7 @@ def iterate(
         r_bit: of one segment of a bit line.
         tolerance: largest last correction of a current, relative to the
             largest current of its vector.
-        corrections: at most so many.
-        steps: of one correction, at most.
+        steps: corrections, at most.
 
     Returns:
         A `Solution`; look at `converged`.
@@ -177,11 +173,8 @@ def iterate(
     )
     _check(g, v, word, bit)
     checks.in_range("tolerance", tolerance, 0, open_low=True)
-    checks.whole("corrections", corrections, 1)
     checks.whole("steps", steps, 1)
-    found = _iterate(
-        g, jnp.atleast_2d(v), word, bit, tolerance, corrections, steps
-    )
+    found = _iterate(g, jnp.atleast_2d(v), word, bit, tolerance, steps)
     if v.ndim == 1:
         found = found._replace(current=found.current[0])
     return found

@@ -194,7 +194,7 @@ def test_jit_and_vmap_are_an_eager_loop(compilations):
 def test_what_does_not_converge_says_so():
     g, v = network((30, 30))
     ohms = {"r_word": 2000.0, "r_bit": 2000.0}
-    found = wires.iterate(g, v, **ohms, corrections=1, steps=1)
+    found = wires.iterate(g, v, **ohms, steps=1)
     assert not found.converged and found.change > 1e-6
     with pytest.warns(UserWarning, match="did not converge.*exact"):
         wires.solve(g, v, **ohms, method="iterative", tolerance=1e-12)
