@@ -73,7 +73,7 @@ def line_currents(g, v, word, bit, tolerance, steps: int):
     blocks = -(-len(v) // BLOCK)
     pad = ((0, blocks * BLOCK - len(v)), (0, 0))
     v_blocks = jnp.pad(v, pad).reshape(blocks, BLOCK, -1)
-    network = _network(*jax.lax.stop_gradient((g, word, bit)))
+    network = prepare(*jax.lax.stop_gradient((g, word, bit)))
     current, (change, used) = jax.lax.map(
         lambda v: _block(g, v, word, bit, network, tolerance, steps), v_blocks
     )
@@ -136,7 +136,7 @@ def _solve(network: Network, volts, tolerance, steps):
     def step(state):
         i, out, last, shrink, _, count = state
         drop = network.word * _word_sums(i) + network.bit * _bit_sums(i)
-        more = _approximate(network, g * (volts - drop) - i)
+        more = approximate(network, g * (volts - drop) - i)
         size = 2 * middle - radius * shrink
         more = 2 / size * more + radius / size * shrink * last
         moved, shrink = jnp.sum(more, 0), radius / size
@@ -147,14 +147,15 @@ def _solve(network: Network, volts, tolerance, steps):
         change = change * shrink / (1 - shrink)
         return i + more, out, more, shrink, change, count + 1
 
-    first = _approximate(network, g * volts) / middle
+    first = approximate(network, g * volts) / middle
     out, unknown = jnp.sum(first, 0), jnp.asarray(jnp.inf, g.dtype)
     start = first, out, first, radius / middle, unknown, jnp.int32(0)
     i, out, _, _, change, used = jax.lax.while_loop(go, step, start)
     return i, out, change, used
 
 
-def _network(g, word, bit) -> Network:
+def prepare(g, word, bit) -> Network:
+    """Solves the network of the slowest waves, and bounds what they miss."""
     along, rest = _wave(g.shape[1], word)
     down, below = _wave(g.shape[0], bit)
     down, below = down[::-1], below[::-1, ::-1]  # The ground is at the bottom.
@@ -173,7 +174,7 @@ def _network(g, word, bit) -> Network:
 
 
 def _wave(n, ohm):
-    """Slowest wave of a line of n cells, [n], and what it leaves out, [n, n].
+    """Slowest wave of a line of n cells, [n], and what it misses, [n, n].
 
     Cells j and k = 1..n share min(j, k) segments. The largest eigenvalue of
     this matrix is 1 / (4 sin^2 a), with sin(2 a j), a = pi / (4 n + 2).
@@ -185,7 +186,7 @@ def _wave(n, ohm):
     return wave, shared - jnp.outer(wave, wave)
 
 
-def _approximate(network: Network, s):
+def approximate(network: Network, s):
     """Solves (1 + G Z) i = s, [R, C, B], with the slowest waves for Z."""
     g, along, down = network.g, network.along, network.down
     ends = [
