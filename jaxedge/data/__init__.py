@@ -5,7 +5,19 @@ import os
 from pathlib import Path
 
 from jaxedge.core import checks
-from jaxedge.data import cifar10, digits, fashion_mnist, spoken_digits
+from jaxedge.data import (
+    adrenal_shapes,
+    cifar10,
+    digits,
+    dvs_gesture,
+    fashion_mnist,
+    geometric_shapes,
+    modelnet40,
+    nmnist_small,
+    shape_parts,
+    shapenet_part,
+    spoken_digits,
+)
 from jaxedge.data.batches import epoch as epoch
 from jaxedge.data.batches import in_order as in_order
 from jaxedge.data.source import IGNORED as IGNORED
@@ -17,6 +29,7 @@ __all__ = [
     "BUNDLED",
     "IGNORED",
     "ON_DISK",
+    "PARTS",
     "ROOT_VARIABLE",
     "SPLITS",
     "Batch",
@@ -26,6 +39,7 @@ __all__ = [
     "in_order",
     "load",
     "make_source",
+    "parts_of",
 ]
 
 ROOT_VARIABLE = "JAXEDGE_DATA"
@@ -33,9 +47,21 @@ SPLITS = ("train", "valid", "test")
 # Data sets that come with an installed package, and those under a data root.
 BUNDLED: dict[str, Callable[[str], Source]] = {"digits": digits.read}
 ON_DISK: dict[str, Callable[[str, Path], Source]] = {
+    "adrenal_shapes": adrenal_shapes.read,
     "cifar10": cifar10.read,
+    "dvs_gesture": dvs_gesture.read,
     "fashion_mnist": fashion_mnist.read,
+    "geometric_shapes": geometric_shapes.read,
+    "modelnet40": modelnet40.read,
+    "nmnist_small": nmnist_small.read,
+    "shape_parts": shape_parts.read,
+    "shapenet_part": shapenet_part.read,
     "spoken_digits": spoken_digits.read,
+}
+# Categories of the data sets for part segmentation, and their parts' labels.
+PARTS = {
+    "shape_parts": shape_parts.PARTS,
+    "shapenet_part": shapenet_part.PARTS,
 }
 
 
@@ -45,8 +71,7 @@ def load(
     """The named split of a named data set, checked and ready to use.
 
     Args:
-        name: "digits" (bundled), or "cifar10", "fashion_mnist" or
-            "spoken_digits" (under the data root).
+        name: "digits" (bundled), or one of `ON_DISK` (under the data root).
         split: "train", "valid" or "test".
         root: the folder with one folder a data set; by default that of the
             environment variable JAXEDGE_DATA. A bundled data set needs none
@@ -65,6 +90,23 @@ def load(
     if name in BUNDLED:
         return BUNDLED[name](split)
     return ON_DISK[name](split, find_root(f"the data set {name!r}", name, root))
+
+
+def parts_of(name: str) -> dict[str, tuple[int, ...]]:
+    """The labels of the parts of each category of a data set.
+
+    A cloud of category k, in this order, has 1 in column 3 + k of its points,
+    and only parts of that category.
+
+    Args:
+        name: "shape_parts" or "shapenet_part".
+
+    Raises:
+        UsageError: for a data set without parts.
+    """
+    if name not in PARTS:
+        raise checks.unknown("data set with parts", name, PARTS)
+    return PARTS[name]
 
 
 def find_root(

@@ -55,7 +55,7 @@ def make_source(
     Args:
         x: inputs, [N, ...] float32, finite, N > 0.
         y: labels, any integer dtype, in [0, len(classes)): [N], or one a
-            position, [N, ...], of which some may be `IGNORED`.
+            position of [N, ..., F] inputs, of which some may be `IGNORED`.
         classes: the name of each label.
         name: the data set's name, for error messages and reports.
         split: the split's name, likewise.
@@ -69,7 +69,7 @@ def make_source(
     x, y = np.asarray(x), np.asarray(y)
     where = f"{name}/{split}"
     _check_inputs(f"the inputs of {where}", x)
-    _check_labels(f"the labels of {where}", y, len(x), len(classes))
+    _check_labels(f"the labels of {where}", y, x.shape, len(classes))
     return Source(x, y.astype(np.int32), tuple(classes), name, split)
 
 
@@ -89,25 +89,30 @@ def _check_inputs(what: str, x: np.ndarray) -> None:
     checks.finite(what, x)
 
 
-def _check_labels(what: str, y: np.ndarray, rows: int, classes: int) -> None:
+def _check_labels(
+    what: str, y: np.ndarray, shape: tuple[int, ...], classes: int
+) -> None:
     if y.dtype.kind not in "iu":
         raise checks.UsageError(
             f"{what} are {y.dtype}, but must be integers; give the index of"
             " each example's class."
         )
-    if not y.ndim or len(y) != rows:
+    # Positions have features of their own, so inputs have one axis more.
+    placed = y.ndim > 1 and y.ndim == len(shape) - 1
+    if y.shape != shape[: y.ndim if placed else 1]:
+        where = f" or {shape[:-1]}, one a position" if len(shape) > 2 else ""
         raise checks.UsageError(
-            f"{what} have shape {y.shape}, but the inputs need ({rows},): one"
-            f" label an example, or ({rows}, ...) with one a position."
+            f"{what} have shape {y.shape}, but the inputs need ({shape[0]},):"
+            f" one label an example{where}."
         )
     allowed = (y >= 0) & (y < classes)
-    if y.ndim > 1:
+    if placed:
         allowed |= y == IGNORED
         if not (y != IGNORED).any():
             raise checks.UsageError(f"{what} ignore every position.")
     if not allowed.all():
         place = tuple(int(i) for i in np.argwhere(~allowed)[0])
-        shown = place if y.ndim > 1 else place[0]
+        shown = place if placed else place[0]
         raise checks.UsageError(
             f"{what} hold {y[place]} at index {shown}, but must lie in"
             f" [0, {classes - 1}]; relabel or drop such examples."

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxedge.core import checks
+from jaxedge.data import archives
 from jaxedge.data.source import Source, make_source
 from jaxedge.features import audio
 
@@ -104,23 +105,15 @@ def _clips(folder: Path) -> dict[str, np.ndarray]:
 
 @functools.lru_cache(1)
 def _of_archive(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path) as file:
-            samples, offsets = file["audio"], file["offsets"]
-            names = [str(name) for name in file["filename"]]
-    except (OSError, KeyError, ValueError) as error:
-        raise checks.UsageError(
-            f"{path} is no archive of spoken digits ({error}); it needs audio,"
-            " offsets and filename."
-        ) from None
-    whole = offsets.shape == (len(names) + 1,) and offsets[0] == 0
-    if not whole or offsets[-1] != len(samples) or (np.diff(offsets) < 0).any():
-        raise checks.UsageError(
-            f"{path} is damaged: its {len(offsets)} offsets do not cut"
-            f" {len(samples)} samples into {len(names)} clips."
-        )
-    cut = np.split(samples, offsets[1:-1])
-    return {_named(path, n): wave for n, wave in zip(names, cut, strict=True)}
+    samples, offsets, found = archives.read(
+        path, ("audio", "offsets", "filename"), "spoken digits"
+    )
+    names = [str(name) for name in found]
+    pieces = archives.cut(path, offsets, len(samples), len(names), "samples")
+    return {
+        _named(path, name): samples[piece]
+        for name, piece in zip(names, pieces, strict=True)
+    }
 
 
 def _of_wave(path: Path) -> np.ndarray:

@@ -17,14 +17,12 @@ def test_unknown_data_set():
     fails(
         "'fashon_mnist'.*mean 'fashion_mnist'.*digits", "fashon_mnist", "test"
     )
-    fails(
-        "data set 'x'. Known: cifar10, digits, fashion_mnist, spoken_digits",
-        "x",
-        "test",
-    )
+    names = ", ".join(sorted([*data.BUNDLED, *data.ON_DISK]))
+    assert "cifar10, digits, dvs_gesture, fashion_mnist" in names
+    fails(f"data set 'x'. Known: {names}", "x", "test")
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["digits", *data.ON_DISK])
 def test_unknown_split(name):
     fails("split 'validation'.*mean 'valid'", name, "validation")
     fails("split None", name, None)

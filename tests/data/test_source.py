@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ X = np.zeros((3, 4), np.float32)
 Y = np.array([0, 1, 1])
 
 
-def make(x=X, y=Y):
+def make(x: Any = X, y: Any = Y):
     return make_source(x, y, classes=("a", "b"), name="own", split="train")
 
 
@@ -19,15 +21,6 @@ def test_checked_source(dtype):
     assert source.x.dtype == np.float32 and source.y.dtype == np.int32
     np.testing.assert_array_equal(source.y, Y)
     assert source[2:] == (("a", "b"), "own", "train")
-
-
-POSITIONS = np.array([[0, 1], [-1, 1], [0, 0]])
-
-
-def test_every_position_may_have_a_label():
-    source = make(y=POSITIONS)
-    np.testing.assert_array_equal(source.y, POSITIONS)
-    assert source.y[1, 0] == IGNORED
 
 
 def with_entry(value):
@@ -47,16 +40,10 @@ def with_entry(value):
         (dict(x=with_entry(np.nan)), r"1 NaN or infinite.*\(1, 2\)"),
         (dict(x=with_entry(-np.inf)), r"1 NaN or infinite.*\(1, 2\)"),
         (dict(y=Y.astype(np.float32)), "float32, but must be integers"),
+        (dict(y=Y[:, None]), r"\(3, 1\), but the inputs need \(3,\)"),
         (dict(y=Y[:2]), r"\(2,\), but the inputs need \(3,\)"),
-        (
-            dict(y=Y[:2, None]),
-            r"\(2, 1\), but the inputs need .*position",
-        ),
         (dict(y=np.array([0, 2, 1])), r"hold 2 at index 1.*\[0, 1\]"),
         (dict(y=np.array([0, 1, -1])), r"hold -1 at index 2.*\[0, 1\]"),
-        (dict(y=POSITIONS + 1), r"hold 2 at index \(0, 1\).*\[0, 1\]"),
-        (dict(y=POSITIONS - 2), r"hold -2 at index \(0, 0\).*\[0, 1\]"),
-        (dict(y=0 * POSITIONS - 1), "ignore every position"),
     ],
 )
 def test_bad_arrays_are_named(bad, match):
@@ -64,6 +51,34 @@ def test_bad_arrays_are_named(bad, match):
         make(**bad)
     assert "own/train" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+CLOUDS = np.zeros((3, 4, 2), np.float32)
+PARTS = np.array([[0, 1, IGNORED, 0]] * 3)
+
+
+def test_a_label_a_point():
+    source = make(x=CLOUDS, y=PARTS)
+    assert source.y.dtype == np.int32
+    np.testing.assert_array_equal(source.y, PARTS)
+    assert make(x=CLOUDS).y.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    "y, match",
+    [
+        (PARTS[:, :3], r"\(3, 3\), but the inputs need .*\(3, 4\), one a posi"),
+        (PARTS[:2], r"\(2, 4\), but the inputs need .* or \(3, 4\)"),
+        (PARTS[..., None], r"\(3, 4, 1\), but the inputs need"),
+        (PARTS - 1, r"hold -2 at index \(0, 2\).*\[0, 1\]"),
+        (PARTS + 1, r"hold 2 at index \(0, 1\).*\[0, 1\]"),
+        (0 * PARTS - 1, "ignore every position"),
+    ],
+)
+def test_bad_labels_of_points_are_named(y, match):
+    with pytest.raises(UsageError, match=match) as error:
+        make(x=CLOUDS, y=y)
+    assert "own/train" in str(error.value)
 
 
 def test_the_caller_keeps_its_arrays():
