@@ -126,8 +126,8 @@ def reached(
     """How many chips, a `share` in [0, 1], reach the threshold of a metric."""
     return (
         f"{int((score_C >= threshold).sum()):,} of {score_C.size:,} chips"
-        f" ({percent(share)}) reach the threshold, {metric(score)} of"
-        f" {percent(threshold)};"
+        f" ({percent(share)}) reach the threshold of {percent(threshold)}"
+        f" ({metric(score)});"
         f" the mean is {percent(score_C.mean(dtype=float))}, the worst chip"
         f" has {percent(score_C.min())}."
     )

@@ -187,7 +187,7 @@ def test_what_cannot_be_drawn_is_left_out(flat):
     odd = RECIPE._replace(
         forward=lambda variables, x, key=None: jnp.zeros((*x.shape, 4))
     )
-    assert collect(source(flat.x, y), recipe=odd) == {}
+    assert collect(flat._replace(y=y), recipe=odd) == {}
 
 
 def test_the_score_is_the_recipes(masks):

@@ -14,7 +14,7 @@ from jaxedge import data, hardware, models
 from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
 from jaxedge.models import checkpoints
-from jaxedge.run import job, loop, main, metrics, workdir
+from jaxedge.run import cells, job, loop, main, metrics, workdir
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -367,7 +367,7 @@ def test_json_knows_arrays_and_nan():
 
 def test_pairs_lie_side_by_side():
     positive = np.array([[1, 2], [3, 4], [5, 6]])
-    pairs = job.interleave(np.stack([positive, -positive]))
+    pairs = cells.interleave(np.stack([positive, -positive]))
     assert pairs.tolist() == [[1, -1, 2, -2], [3, -3, 4, -4], [5, -5, 6, -6]]
 
 
