@@ -272,7 +272,7 @@ def test_the_score_of_the_task_is_named(workdir):
     text = found.text.replace("\u00a0", " ")
     words = "area under the ROC curve"
     assert f"Test {words} 90.0 %" in text and "accuracy" not in found.alts
-    assert f"threshold, {words} of 90.0 %" in text
+    assert f"threshold of 90.0 % ({words});" in text
     assert f"The {words} goes on average from 95.0 %" in text
     assert f"Histogram of the {words} of 200 chips" in found.alts
 
