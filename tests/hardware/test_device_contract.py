@@ -160,18 +160,11 @@ def test_keys_and_numbers_alone_decide(name):
     assert get(name).linear == straight
 
 
-# Presets of one structure share its programs.
-@jax.jit
-@functools.partial(jax.vmap, in_axes=(None, 0, None))
-def programmed(device, key, target):
-    return device.program(key, target)
-
-
 @every
 def test_more_chips_change_no_chip(name, key):
+    program = jax.jit(jax.vmap(get(name).program, (0, None)))
     four, eight = (
-        programmed(get(name), core.chip_keys(key, n), target_of(name))
-        for n in (4, 8)
+        program(core.chip_keys(key, n), target_of(name)) for n in (4, 8)
     )
     for a, b in zip(*map(jax.tree.leaves, (four, eight)), strict=True):
         assert b.shape == (8, *TARGET.shape)
