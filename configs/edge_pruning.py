@@ -65,6 +65,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "checkpoint_every": 10,
             "select_on": "valid",
             "hardware": "ideal",
+            # Learned beside the weights or the mask; needs input_bits.
+            "input_ranges": False,
         }
     )
     c.hardware = defaults.hardware(

@@ -87,6 +87,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "checkpoint_every": 10,
             "select_on": "valid",
             "hardware": "ideal",  # The cells of c.cell are the hardware.
+            "input_ranges": False,
         }
     )
     # Other chips, to which the trained weights are copied.

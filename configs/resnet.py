@@ -60,6 +60,8 @@ def get_config(variant: str = "resnet20") -> ConfigDict:
             "checkpoint_every": 1,
             "select_on": "valid",
             "hardware": "ideal",
+            # Learned beside the weights, for chips that train.
+            "input_ranges": False,
         }
     )
     c.hardware = defaults.hardware(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import contextlib
 import os
 from pathlib import Path
+import re
 
 import hypothesis
 import jax
@@ -49,14 +50,30 @@ PHYSICS = {
     "test_real_sets",
     "test_write_verify",
 }
+# Likewise, but for the tests whose names tell of what JAX itself does.
+LAWS = {
+    "test_conv",
+    "test_converters",
+    "test_integer",
+    "test_masks",
+    "test_points",
+    "test_wires",
+}
+TRANSFORMED = re.compile("jit|vmap|compil|transform|gradient|slope|contract")
+# Files of long processes and trainings, which begin first: with a long file at
+# the end, one of two workers would wait for the other.
+LONG = ("test_kill", "test_docs", "test_job", "test_main", "test_hosts")
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in PHYSICS:
+        law = item.path.stem in LAWS and not TRANSFORMED.search(item.name)
+        if law or item.path.stem in PHYSICS:
             item.add_marker("physics")
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +84,11 @@ def compile_quickly() -> Iterator[None]:
     the time they take. Of one file at a time: without an `__init__.py` the
     fixture of a package would last into the tests of other rooms.
     """
-    jax.config.update("jax_disable_most_optimizations", True)
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update(name, before)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from jaxedge.hardware.convolution import conv as conv
 from jaxedge.hardware.convolution import patches as patches
 from jaxedge.hardware.crossbar import Crossbar as Crossbar
 from jaxedge.hardware.masked import MaskedRandom as MaskedRandom
+from jaxedge.hardware.ranged import Ranged as Ranged
 from jaxedge.hardware.weights import Plan as Plan
 from jaxedge.hardware.weights import Weight as Weight
 from jaxedge.hardware.weights import deploy as deploy
@@ -31,6 +32,7 @@ __all__ = [
     "Crossbar",
     "MaskedRandom",
     "Plan",
+    "Ranged",
     "Weight",
     "Wrapped",
     "calibration",

@@ -62,6 +62,25 @@ class _Tap(Weight):
         return leaf.multiply(x, product, key)
 
 
+def tap(chip: Any, look: Look) -> tuple[Any, dict[str, list[Any]]]:
+    """A chip whose crossbars note what they see, within one trace.
+
+    Args:
+        chip: parameters with crossbars, from `deploy`.
+        look: as for `observe`.
+
+    Returns:
+        The chip, and what is found: for each path what `look` gave at each
+        call, filled as a network runs on the chip.
+    """
+    seen = _Seen(look)
+
+    def one(path: str, leaf: Any) -> Any:
+        return _Tap(leaf, path, seen) if _is_crossbar(leaf) else leaf
+
+    return map_named(one, chip, is_leaf=_is_crossbar), seen.found
+
+
 def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
     """What the crossbars of a chip see while a network runs.
 
@@ -82,13 +101,9 @@ def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
     """
 
     def traced(chip: Any) -> dict[str, list[Any]]:
-        seen = _Seen(look)
-
-        def tap(path: str, leaf: Any) -> Any:
-            return _Tap(leaf, path, seen) if _is_crossbar(leaf) else leaf
-
-        run(map_named(tap, chip, is_leaf=_is_crossbar))
-        return seen.found
+        tapped, found = tap(chip, look)
+        run(tapped)
+        return found
 
     try:
         found = jax.jit(traced)(chip)

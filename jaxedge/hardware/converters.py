@@ -124,6 +124,17 @@ def calibrate(
     tail = (100 - jnp.asarray(percentile)) / 2
     lo = jnp.percentile(samples, tail, axis)
     hi = jnp.percentile(samples, 100 - tail, axis)
+    return with_zero(Range(lo, hi), bits)
+
+
+def with_zero(limits: Range, bits: int) -> Range:
+    """A range of both signs moved by up to half a step, to a level at zero.
+
+    Args:
+        limits: any shape and unit; those of one sign stay.
+        bits: resolution, at least 1.
+    """
+    lo, hi = limits
     levels = 2**bits - 1
     step = (hi - lo) / levels
     below = jnp.round(-lo / jnp.where(step > 0, step, 1))

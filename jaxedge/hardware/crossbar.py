@@ -4,6 +4,7 @@ Letters: I inputs (rows), O outputs, S slices of a weight, U groups of rows that
 are driven at once.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from jaxedge.hardware.array import READS, WIRES
 from jaxedge.hardware.array import Crossbar as Crossbar
 from jaxedge.hardware.devices import Device, RandomRram
 from jaxedge.hardware.masked import MaskedRandom
+from jaxedge.hardware.ranged import Ranged
 from jaxedge.hardware.weights import Weight
 
 _SCALES = ("max", "granular")
@@ -207,13 +209,16 @@ class Spec:
 
         A `MaskedRandom` is written in full and its pruned pairs are reset, so
         that the mask's gradient is the difference of the two physical states
-        (device_physics D.4).
+        (device_physics D.4). A `Ranged` brings the range of its inputs, moved
+        by up to half a step so that one level is zero.
 
         Args:
             key: chip key, consumed.
-            w: array or `MaskedRandom`, [I, O] or [h, w, I, O].
+            w: array, `MaskedRandom` or `Ranged`, [I, O] or [h, w, I, O].
         """
         self.check()
+        if isinstance(w, Ranged):
+            return self._with_inputs(w.input_range).program(key, w.weights)
         weights, mask = w, None
         if isinstance(w, MaskedRandom):
             weights, mask = w.weights, w.mask
@@ -257,6 +262,15 @@ class Spec:
             )
         return Crossbar(
             cells, mapped.scale, self, shape, mapped.origin, columns
+        )
+
+    def _with_inputs(self, limits: converters.Range) -> "Spec":
+        """The design with a learned range, if it converts its inputs."""
+        if self.input_bits is None:
+            return self
+        limits = converters.with_zero(limits, self.input_bits)
+        return dataclasses.replace(
+            self, input_range=limits, input_percentile=None
         )
 
     def tiles(self, inputs: int, outputs: int) -> tuple[int, int]:

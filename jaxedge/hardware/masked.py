@@ -24,6 +24,8 @@ class MaskedRandom(Weight):
     weights: jax.Array
     mask: jax.Array
 
+    trained = True
+
     @property
     def shape(self) -> tuple[int, ...]:  # pyright: ignore
         """Shape of the weight."""

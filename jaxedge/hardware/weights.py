@@ -30,10 +30,13 @@ class Weight:
         by_vector: whether each input vector meets the array as such (its
             converters or tiles are not linear), so that a convolution has
             to be unrolled into vectors.
+        trained: whether it is what training left, to be programmed, rather
+            than a chip.
     """
 
     shape: Any
     by_vector: Any = False
+    trained: Any = False
 
     def multiply(
         self, x: jax.Array, product: Product, key: jax.Array | None
@@ -104,7 +107,7 @@ def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
     Args:
         key: chip key, consumed.
         w: array [I, O] or [h, w, I, O], or a leaf that the hardware can
-            program (`MaskedRandom`).
+            program (`MaskedRandom`, `Ranged`).
         spec: the hardware, for example `crossbar.Spec`.
 
     Returns:
@@ -114,7 +117,7 @@ def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
         UsageError: for NaN or infinite weights, or an unfit rank.
     """
     check_key(key)
-    if isinstance(w, Weight) and not hasattr(w, "mask"):
+    if isinstance(w, Weight) and not w.trained:
         raise checks.UsageError(
             f"a {type(w).__name__} is programmed already; program the trained"
             " weights instead of the chip."

@@ -29,11 +29,11 @@ class Solution(NamedTuple):
 
     Attributes:
         current: into the grounds, A, [B, C] or [C].
-        converged: bool []: whether the last correction of every current was
-            below the tolerance.
-        change: largest last correction, relative to the largest current of
-            its vector, [].
-        iterations: of the inner solver, all corrections together, int32 [].
+        converged: bool []: whether the change is within the tolerance.
+        change: what further corrections would change a current, at most,
+            relative to the largest of its vector, []: the last correction
+            times the bound of the rate at which they shrink.
+        iterations: corrections, all blocks of vectors together, int32 [].
     """
 
     current: jax.Array
@@ -128,11 +128,9 @@ def transfer(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("corrections", "steps"))
-def _iterate(
-    g, v, word, bit, tolerance, corrections: int, steps: int
-) -> Solution:
-    found: Any = line_currents(g, v, word, bit, tolerance, corrections, steps)
+@functools.partial(jax.jit, static_argnames="steps")
+def _iterate(g, v, word, bit, tolerance, steps: int) -> Solution:
+    found: Any = line_currents(g, v, word, bit, tolerance, steps)
     current, (change, iterations) = found
     return Solution(current, change <= tolerance, change, iterations)
 
@@ -144,10 +142,9 @@ def iterate(
     r_word: ArrayLike,
     r_bit: ArrayLike,
     tolerance: ArrayLike = 1e-6,
-    corrections: int = 8,
     steps: int = 500,
 ) -> Solution:
-    """Currents by conjugate gradients over what the wires drop.
+    """Currents by a few corrections of an approximate network.
 
     The unknowns are the currents of the cells; see `drop_solver`. The
     derivative is exact to the tolerance: one more solve of the network with
@@ -158,10 +155,9 @@ def iterate(
         voltage: of the drivers, V, [B, R] or [R].
         r_word: resistance of one segment of a word line, ohm, above 0.
         r_bit: of one segment of a bit line.
-        tolerance: largest last correction of a current, relative to the
-            largest current of its vector.
-        corrections: at most so many.
-        steps: of one correction, at most.
+        tolerance: what further corrections may change a current, relative to
+            the largest of its vector.
+        steps: corrections of a block of vectors, at most.
 
     Returns:
         A `Solution`; look at `converged`.
@@ -177,11 +173,8 @@ def iterate(
     )
     _check(g, v, word, bit)
     checks.in_range("tolerance", tolerance, 0, open_low=True)
-    checks.whole("corrections", corrections, 1)
     checks.whole("steps", steps, 1)
-    found = _iterate(
-        g, jnp.atleast_2d(v), word, bit, tolerance, corrections, steps
-    )
+    found = _iterate(g, jnp.atleast_2d(v), word, bit, tolerance, steps)
     if v.ndim == 1:
         found = found._replace(current=found.current[0])
     return found
@@ -211,9 +204,9 @@ def _check(g: Any, v: Any, word: Any, bit: Any) -> None:
 def _warn(tolerance: float, converged: Any, change: Any) -> None:
     if not np.all(converged):
         warnings.warn(
-            "the wires did not converge: currents still moved by"
+            "the wires did not converge: currents may still move by"
             f" {float(np.max(change)):.1e} of the largest, the tolerance is"
-            f" {tolerance:.1e}; use method='exact', or more corrections of"
+            f" {tolerance:.1e}; use method='exact', or more steps of"
             " wires.iterate.",
             stacklevel=2,
         )

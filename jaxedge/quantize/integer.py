@@ -18,7 +18,8 @@ def dynamic(
     """Rounds activations to a grid that spans their own range.
 
     step D = (max - min) / (2^bits - 1). Unsigned, after a ReLU: q =
-    clip(round(x / D), 0, 255) D. Signed: q = (round((x - min) / D) +
+    clip(round(x / D), 0, 255) D; beyond 8 bits, where the released code would
+    saturate, the limit is 2^bits - 1. Signed: q = (round((x - min) / D) +
     floor(min / D)) D, a grid anchored at multiples of D whose error reaches
     one step. Halves go to even (edge_pruning 4.5, the quantiser of
     arXiv:2311.07164). The gradient passes straight through.
@@ -47,6 +48,6 @@ def dynamic(
     if signed:
         code = jnp.round((x - low) / safe) + jnp.floor(low / safe)
     else:
-        code = jnp.clip(jnp.round(x / safe), 0, 255)
+        code = jnp.clip(jnp.round(x / safe), 0, max(255, 2**bits - 1))
     value = jnp.where(step > 0, code * safe, x)
     return jax.lax.stop_gradient(value) + (x - jax.lax.stop_gradient(x))

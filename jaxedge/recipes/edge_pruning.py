@@ -234,7 +234,9 @@ def build(
         given.optimizer, given.train.epochs, steps_per_epoch
     )
     placement = supervised.place(
-        given.train.hardware, settings.make_plan(given.hardware)
+        given.train.hardware,
+        settings.make_plan(given.hardware),
+        given.train.input_ranges,
     )
     return supervised.make(
         model, jnp.asarray(example), rule, optimiser, placement

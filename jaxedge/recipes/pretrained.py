@@ -94,7 +94,9 @@ def build(
         supervised.weights_rule(),
         optimiser,
         supervised.place(
-            given.train.hardware, settings.make_plan(given.hardware)
+            given.train.hardware,
+            settings.make_plan(given.hardware),
+            given.train.input_ranges,
         ),
         start,
     )

@@ -15,6 +15,7 @@ from jaxedge.core import checks
 from jaxedge.hardware import crossbar, devices
 from jaxedge.hardware.adc import Adc
 from jaxedge.quantize import integer
+from jaxedge.recipes import ranges
 
 T = TypeVar("T")
 
@@ -92,7 +93,10 @@ class Train(NamedTuple):
             "fresh_chips" (a new chip at every step) or "aged_chips" (a new one
             at any time since programming up to `hardware.seconds`). Converters
             in training have their full scale, whatever percentiles a study
-            sets them by.
+            sets them by, but for what `input_ranges` learns.
+        input_ranges: whether each layer learns the range of its inputs by
+            gradient, from where the first batch puts it
+            (`hardware.input_percentile`); the chips of the study have it too.
     """
 
     epochs: int
@@ -101,6 +105,7 @@ class Train(NamedTuple):
     checkpoint_every: int
     select_on: str
     hardware: str
+    input_ranges: bool
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -113,6 +118,16 @@ class Train(NamedTuple):
             self.hardware,
             ("ideal", "one_chip", "fresh_chips", "aged_chips"),
         )
+        if self.input_ranges and self.hardware == "ideal":
+            raise checks.UsageError(
+                "train.input_ranges is true, but train.hardware is 'ideal',"
+                " which has no converters; choose 'fresh_chips', or false."
+            )
+        if self.input_ranges and not self.epochs:
+            raise checks.UsageError(
+                "train.input_ranges is true, but train.epochs is 0, so nothing"
+                " is learned; give it epochs, or choose false."
+            )
 
 
 class Hardware(NamedTuple):
@@ -218,7 +233,7 @@ def make_sgd(
         return sgd.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
 
     return optax.chain(
-        optax.add_decayed_weights(sgd.weight_decay),
+        optax.add_decayed_weights(sgd.weight_decay, ranges.weights_only),
         optax.sgd(rate, sgd.momentum or None),
     )
 

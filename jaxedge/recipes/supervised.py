@@ -16,6 +16,8 @@ import optax
 from jaxedge import hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
+from jaxedge.hardware import calibration
+from jaxedge.recipes import ranges
 from jaxedge.recipes.recipe import Recipe, Sums
 
 
@@ -66,11 +68,15 @@ class Placement(NamedTuple):
         aged: every step has a time since programming of its own, uniform in
             log(1 s + t) up to that of the plan, a `crossbar.Spec`: training
             aware of drift.
+        ranges: whether the range of the inputs of each layer is learned too
+            (see `recipes.ranges`), from what the first batch asks for. For
+            networks into which `calibration.observe` can look.
     """
 
     plan: Any = None
     fresh: bool = True
     aged: bool = False
+    ranges: bool = False
 
 
 def weights_rule() -> Rule:
@@ -87,8 +93,13 @@ def weights_rule() -> Rule:
 _IDEAL = Placement()
 
 
-def place(on: str, plan: Any) -> Placement:
-    """The placement of a config's `train.hardware`, see `settings.Train`.
+def place(on: str, plan: Any, learn_ranges: bool) -> Placement:
+    """The placement of a config, see `settings.Train`.
+
+    Args:
+        on: `train.hardware`.
+        plan: the hardware, a `crossbar.Spec`.
+        learn_ranges: `train.input_ranges`.
 
     Raises:
         UsageError: for chips of any age where the hardware has none.
@@ -100,7 +111,8 @@ def place(on: str, plan: Any) -> Placement:
             f" {plan.seconds}; give the greatest age in seconds."
         )
     fresh = aged or on == "fresh_chips"
-    return Placement(None if on == "ideal" else plan, fresh, aged)
+    plan = None if on == "ideal" else plan
+    return Placement(plan, fresh, aged, learn_ranges)
 
 
 def make(
@@ -124,8 +136,15 @@ def make(
 
     Returns:
         A recipe whose batches have `x`, `y` and `weight`, and whose sums are
-        loss and accuracy.
+        loss and accuracy; where ranges are learned also the share of the
+        inputs that they clip, a mean over layers.
     """
+    paths: tuple[str, ...] = ()
+    bare = rule
+    if placement.ranges:
+        shapes = start or jax.eval_shape(model.init, jax.random.key(0), example)
+        paths = ranges.layers(shapes["params"], placement.plan)
+        rule = ranges.add(bare, paths)
 
     def init(key: jax.Array) -> State:
         variables = start or model.init(stream(key, "params"), example)
@@ -153,19 +172,45 @@ def make(
             plan = dataclasses.replace(plan, seconds=seconds)
         return hardware.deploy(chip, params, plan), read
 
+    def train(state: State, params: Any, x: jax.Array, read: Any) -> Any:
+        return model.apply(
+            {"params": params, "batch_stats": state.stats},
+            x,
+            train=True,
+            key=read,
+            mutable=["batch_stats"],
+        )
+
+    def with_ranges(state: State, batch: Any) -> State:
+        params = bare.view(state.learned.own, state.memory.own)
+        chip, _ = on_hardware(state, params)
+        start = ranges.find(
+            chip, lambda params: train(state, params, batch.x, None), paths
+        )
+        return state._replace(memory=state.memory._replace(start=start))
+
     def update(state: State, batch: Any) -> tuple[State, Sums]:
+        if paths:
+            first = state.step == 0
+            state = jax.lax.cond(
+                first, with_ranges, lambda state, _: state, state, batch
+            )
+
         def loss(learned: Any) -> tuple[jax.Array, Any]:
             params = rule.view(learned, state.memory)
             params, read = on_hardware(state, params)
-            logits, changed = model.apply(
-                {"params": params, "batch_stats": state.stats},
-                batch.x,
-                train=True,
-                key=read,
-                mutable=["batch_stats"],
-            )
+            seen = {}
+            if paths:
+                params, seen = calibration.tap(params, ranges.inside)
+            logits, changed = train(state, params, batch.x, read)
             sums = cross_entropy(logits, batch)
-            return sums["loss"] / sums["count"], (sums, changed)
+            value = sums["loss"] / sums["count"]
+            if paths:
+                used = ranges.shares(seen, paths)
+                value += ranges.penalty(learned.sizes, used)
+                clipped = (1 - used.mean()) * sums["count"]
+                sums |= {"clipped": clipped}
+            return value, (sums, changed)
 
         grads, (sums, changed) = jax.grad(loss, has_aux=True)(state.learned)
         delta, opt = optimiser.update(grads, state.opt, state.learned)

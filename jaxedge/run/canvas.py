@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 INK, MUTED, LINE = "#24313d", "#5b6873", "#d7dde2"
 BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
 VERMILION, SKY = "#d55e00", "#56b4e9"
+PURPLE = "#cc79a7"
+GREY = "#b3bcc4"  # For what counts nowhere, or is one of many.
+# In the order of use; the dark ones first.
+PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, INK)
 
 
 def figure(
@@ -48,6 +52,28 @@ def figure(
         ax.set_axisbelow(True)
         for axis in (ax.xaxis, ax.yaxis):
             axis.label.set(color=INK, fontsize=10)
+    return fig, axes
+
+
+def panels(
+    width: float, height: float, columns: int, projection: str | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side that show pictures, without scales.
+
+    Args:
+        width: of the whole figure, inches.
+        height: likewise.
+        columns: the number of axes.
+        projection: "3d" for axes in space.
+    """
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(width, height))
+    fig.set_layout_engine("constrained", w_pad=0.04, h_pad=0.06)
+    how = {"projection": projection}
+    axes = list(np.ravel(fig.subplots(1, columns, subplot_kw=how)))
+    for ax in axes:
+        ax.set_axis_off()
     return fig, axes
 
 

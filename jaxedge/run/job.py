@@ -1,6 +1,6 @@
 """The stages of a run: train, test, study, price, report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import functools
 import importlib.metadata
@@ -19,7 +19,18 @@ from jaxedge.core.keys import stream
 from jaxedge.hardware import crossbar, energy, operations
 from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
-from jaxedge.run import hosts, loop, metrics, report, study, sweeps, workdir
+from jaxedge.run import (
+    cells,
+    exhibits,
+    hosts,
+    loop,
+    metrics,
+    report,
+    settle,
+    study,
+    sweeps,
+    workdir,
+)
 from jaxedge.run.checkpoint import Checkpoints
 
 _PACKAGES = ("jaxedge", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -105,14 +116,21 @@ def resolve(config: Any, data_root: str | None) -> Job:
         rows // given.train.batch,
         data_root,
     )
-    study.check_lessons(recipe, splits["train"])
+    settle.check_lessons(recipe, splits["train"])
     spec = settings.make_plan(given.hardware)
 
-    def layers() -> tuple[str, ...]:
+    def params() -> Any:
         key = jax.random.key(0)
         start = jax.eval_shape(lambda k: recipe.finish(recipe.init(k)), key)
-        return sweeps.layers(start["params"], spec)
+        return start["params"]
 
+    swept = sweeps.parse(
+        config.study,
+        chips.levels,
+        spec,
+        lambda: sweeps.layers(params(), spec),
+    )
+    _check_ranges(swept, params)
     return Job(
         workdir.plain(config),
         given,
@@ -120,10 +138,24 @@ def resolve(config: Any, data_root: str | None) -> Job:
         splits,
         spec,
         chips,
-        sweeps.parse(config.study, chips.levels, spec, layers),
+        swept,
         costs,
         jax.random.key(config.seed),
     )
+
+
+def _check_ranges(
+    swept: Sequence[sweeps.Sweep], params: Callable[[], Any]
+) -> None:
+    """Raises if a study sweeps what learned ranges do not look at."""
+    if not any(sweep.field == "input_percentile" for sweep in swept):
+        return
+    leaves = jax.tree.leaves(params(), is_leaf=hardware.is_weight)
+    if any(isinstance(leaf, hardware.Ranged) for leaf in leaves):
+        raise checks.UsageError(
+            "the study sweeps input_percentile, but every layer learns its"
+            " input range (train.input_ranges); leave the sweep out."
+        )
 
 
 def run(job: Job, folder: Path, stop: loop.Stop | None = None) -> Path:
@@ -209,7 +241,8 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             if "sets" in counts
             else None
         )
-        _pictures(folder / "pictures.npz", variables, chip)
+    with _timing(seconds, "pictures"):
+        pictures(job, variables, chip, folder / "pictures.npz")
     content = {
         "config": job.config,
         "metrics": {**tested, **counts},
@@ -224,10 +257,10 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             name: importlib.metadata.version(name) for name in _PACKAGES
         },
     }
-    workdir.write_json(folder / "summary.json", _json(content))
+    workdir.write_json(folder / "summary.json", content)
     with _timing(seconds, "report"):
         page = report.write(folder)
-    workdir.write_json(folder / "summary.json", _json(content))
+    workdir.write_json(folder / "summary.json", content)
     return page
 
 
@@ -247,7 +280,7 @@ def _found(job: Job, result: study.Study) -> dict[str, Any]:
 def _keep(folder: Path, found: Mapping[str, Any]) -> None:
     """Notes a finished study, and makes its arrays those of the run."""
     path = folder / "studies" / f"{found['study']}.npz"
-    workdir.write_json(path.with_suffix(".json"), _json(found))
+    workdir.write_json(path.with_suffix(".json"), found)
     temporary = folder / ".study.npz.tmp"
     shutil.copyfile(path, temporary)
     temporary.replace(folder / "study.npz")
@@ -302,9 +335,40 @@ def test(job: Job, variables: Any) -> dict[str, float]:
 
 def one_chip(job: Job, variables: Any) -> Any:
     """The parameters on the first chip of the study."""
-    key = jax.random.split(stream(stream(job.key, "study"), "chips"), 1)[0]
     deploy = jax.jit(hardware.deploy)  # One program, not hundreds.
-    return deploy(stream(key, "chip"), variables["params"], job.spec)
+    key = stream(_first_key(job), "chip")
+    return deploy(key, variables["params"], job.spec)
+
+
+def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
+    """Writes what the report draws of the network and of its first chip.
+
+    Args:
+        job: the job.
+        variables: on ideal hardware.
+        chip: parameters, from `one_chip`.
+        path: of the npz file.
+    """
+    key, splits = _first_key(job), job.splits
+    samples = job.samples if settle.calibrated(job.spec) else None
+    test = study.readings(
+        job.recipe, splits["test"], job.chips, samples, splits["train"]
+    )
+    finish = jax.jit(functools.partial(settle.settled, job.recipe))
+    settled = finish(key, {**variables, "params": chip}, test)
+    arrays = cells.collect(variables["params"], chip)
+    arrays |= exhibits.collect(
+        job.recipe,
+        exhibits.Pair(variables, settled),
+        test,
+        splits["test"].classes,
+        key,
+    )
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def _first_key(job: Job) -> jax.Array:
+    return jax.random.split(stream(stream(job.key, "study"), "chips"), 1)[0]
 
 
 def ledger(job: Job, variables: Any) -> dict[str, Any]:
@@ -339,38 +403,6 @@ def ledger(job: Job, variables: Any) -> dict[str, Any]:
     }
 
 
-def _pictures(path: Path, variables: Any, chip: Any) -> None:
-    """What the report draws: conductance maps and the mask's density."""
-    arrays: dict[str, Any] = {}
-    names, kept = [], []
-    for (way, leaf), (_, trained) in zip(
-        _named(chip), _named(variables["params"]), strict=True
-    ):
-        if not hardware.is_weight(leaf):  # Digital, such as a bias.
-            continue
-        g = interleave(leaf.conductance())
-        arrays[f"conductance/{way}"] = np.asarray(g, np.float32)
-        if isinstance(trained, hardware.MaskedRandom):
-            names.append(way)
-            kept.append(float(trained.mask.mean()))
-    arrays["sparsity_names"] = np.array(names, dtype=str)
-    arrays["sparsity_kept"] = np.array(kept)
-    np.savez_compressed(path, **arrays)
-
-
-def interleave(pairs: Any) -> np.ndarray:
-    """Pairs side by side, as they lie in the array: [2, I, O] to [I, 2 O]."""
-    pairs = np.reshape(pairs, (-1, *np.shape(pairs)[-2:]))  # Slices too.
-    return np.moveaxis(pairs, 0, -1).reshape(pairs.shape[1], -1)
-
-
-def _named(params: Any) -> list[tuple[str, Any]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(
-        params, is_leaf=hardware.is_weight
-    )
-    return [("/".join(p.key for p in path[:-1]), leaf) for path, leaf in leaves]
-
-
 @contextlib.contextmanager
 def _timing(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.monotonic()
@@ -387,16 +419,3 @@ def _before(folder: Path) -> dict[str, Any]:
         return {"study": summary["study"], "seconds": seconds}
     except Exception:  # noqa: BLE001 - none, or damaged: it is written anew
         return {"study": None, "seconds": {}}
-
-
-def _json(value: Any) -> Any:
-    """Arrays as numbers, NaN as null, for a file that any reader takes."""
-    if isinstance(value, Mapping):
-        return {key: _json(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json(entry) for entry in value]
-    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

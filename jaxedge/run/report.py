@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from jaxedge.core import checks
-from jaxedge.run import figures, metrics, page, results, study_page, text
+from jaxedge.run import (
+    exhibit_page,
+    figures,
+    metrics,
+    page,
+    results,
+    study_page,
+    text,
+)
 
 Json = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
@@ -77,6 +85,7 @@ def _body(workdir: Path, summary: Json) -> str:
             page.section("Chips", study_page.chips(summary, study)),
             page.section("Stress", study_page.stressed(study, summary)),
             study_page.others(workdir / "studies", summary),
+            exhibit_page.section(pictures, summary["score"]),
             page.section("Mask", _mask(pictures)),
             page.section("One chip's cells", _maps(pictures)),
             page.section("Energy", _energy(summary)),

@@ -15,9 +15,9 @@ from rich.progress import Progress
 from jaxedge import data, hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
-from jaxedge.hardware import calibration, crossbar
+from jaxedge.hardware import crossbar
 from jaxedge.recipes.recipe import Recipe, add
-from jaxedge.run import hosts, results, statistics, sweeps, tasks
+from jaxedge.run import hosts, results, settle, statistics, sweeps, tasks
 from jaxedge.run.checkpoint import digest
 from jaxedge.run.chips import MODES, chip_map, replicate
 from jaxedge.run.frames import Frames as Frames
@@ -101,17 +101,10 @@ def chip_score(recipe: Recipe) -> Callable[..., jax.Array]:
 
     def score(key, variables, test: Frames, plan) -> jax.Array:
         params = hardware.deploy(stream(key, "chip"), variables["params"], plan)
-        test, rest = Frames(*test[:3]), test
-        if rest.samples is not None:
-            params = calibration.fit(
-                params,
-                lambda params: recipe.forward(
-                    {**variables, "params": params}, rest.samples
-                ),
-            )
-        chip = {**variables, "params": params}
-        if recipe.adapt is not None:
-            chip = recipe.adapt(chip, rest.lessons, stream(key, "lessons"))
+        chip = settle.settled(
+            recipe, key, {**variables, "params": params}, test
+        )
+        test = Frames(*test[:3])
 
         def evaluate(i, batch) -> Any:
             return recipe.evaluate(chip, batch, key=stream(key, "read", i))
@@ -187,21 +180,14 @@ def run(
     Raises:
         Preempted: when `stop` was asked; what is done is saved.
     """
-    part = slice(chips.images)
-    read = source._replace(x=source.x[part], y=source.y[part])
-    test = frames(read, chips.batch)
-    if calibrated(spec):
-        if samples is None:
-            raise checks.UsageError(
-                "the hardware has a percentile to set its converters by, but"
-                " there are no samples; give some inputs of the network."
-            )
-        test = test._replace(samples=jnp.asarray(samples))
-    check_lessons(recipe, lessons)
-    if recipe.adapt is not None and lessons is not None:
-        part = slice(recipe.lessons)
-        given = lessons._replace(x=lessons.x[part], y=lessons.y[part])
-        test = test._replace(lessons=frames(given, chips.batch))
+    if not settle.calibrated(spec, swept):
+        samples = None
+    elif samples is None:
+        raise checks.UsageError(
+            "the hardware has a percentile to set its converters by, but there"
+            " are no samples; give some inputs of the network."
+        )
+    test = readings(recipe, source, chips, samples, lessons)
     known = (variables, test, jax.random.key_data(key))
     network = f"{recipe.score} {digest(jax.device_get(known))}"
     plan = tasks.plan(spec, swept, chips.n, chips.sweep, network)
@@ -223,21 +209,26 @@ def run(
     return Study(_shared(plan, path), rate, clock.ran, plan.name)
 
 
-def check_lessons(recipe: Recipe, source: data.Source | None) -> None:
-    """Raises UsageError if chips are to learn from more than there is."""
-    if recipe.adapt is None:
-        return
-    if source is None or len(source.y) < recipe.lessons:
-        have = 0 if source is None else len(source.y)
-        raise checks.UsageError(
-            f"chips learn from {recipe.lessons} examples, but there are {have};"
-            " lower learn.chip_examples."
-        )
+def readings(
+    recipe: Recipe,
+    source: data.Source,
+    chips: Chips,
+    samples: Any = None,
+    lessons: data.Source | None = None,
+) -> Frames:
+    """What every chip of a study reads; the arguments are those of `run`."""
+    test = frames(_first(source, chips.images), chips.batch)
+    if samples is not None:
+        test = test._replace(samples=jnp.asarray(samples))
+    settle.check_lessons(recipe, lessons)
+    if recipe.adapt is not None and lessons is not None:
+        given = _first(lessons, recipe.lessons)
+        test = test._replace(lessons=frames(given, chips.batch))
+    return test
 
 
-def calibrated(spec: crossbar.Spec) -> bool:
-    """Whether chips of a design set the ranges of their converters."""
-    return (spec.adc_percentile or spec.input_percentile) is not None
+def _first(source: data.Source, n: int | None) -> data.Source:
+    return source._replace(x=source.x[:n], y=source.y[:n])
 
 
 def summary(study: Study, threshold: float) -> dict[str, float | int]:

@@ -126,8 +126,8 @@ def reached(
     """How many chips, a `share` in [0, 1], reach the threshold of a metric."""
     return (
         f"{int((score_C >= threshold).sum()):,} of {score_C.size:,} chips"
-        f" ({percent(share)}) reach the threshold, {metric(score)} of"
-        f" {percent(threshold)};"
+        f" ({percent(share)}) reach the threshold of {percent(threshold)}"
+        f" ({metric(score)});"
         f" the mean is {percent(score_C.mean(dtype=float))}, the worst chip"
         f" has {percent(score_C.min())}."
     )
@@ -240,6 +240,55 @@ def programmed(counts: Json) -> str:
 def priced(value: float | None) -> str:
     """What programming cost in joules, None while a price is unknown."""
     return _UNPRICED if value is None else f"All of it cost {joules(value)}."
+
+
+def confused(counts_KxK: np.ndarray, classes: Sequence[str], where: str) -> str:
+    """How many answers are right, and the commonest error.
+
+    Args:
+        counts_KxK: rows are true, columns answered.
+        classes: their names, [K].
+        where: "on the first chip".
+    """
+    total, right = int(counts_KxK.sum()), int(np.trace(counts_KxK))
+    wrong = counts_KxK - np.diag(np.diag(counts_KxK))
+    said = (
+        f"{where[:1].upper()}{where[1:]} {right:,} of {total:,} test examples"
+        f" ({percent(_ratio(right, total))}) are answered right"
+    )
+    if not wrong.any():
+        return f"{said}."
+    true, answered = divmod(int(wrong.argmax()), len(classes))
+    return (
+        f"{said}; the commonest error is {classes[answered]} for"
+        f" {classes[true]}, {int(wrong.max()):,} times."
+    )
+
+
+def example(row: int, ideal: float, chip: float, score: str) -> str:
+    """The score of one example by itself."""
+    return (
+        f"Test example {row:,}: {metric(score)} {percent(ideal)} on ideal"
+        f" hardware and {percent(chip)} on the first chip."
+    )
+
+
+def ignoring(labels: np.ndarray) -> str:
+    """What grey stands for, where some positions count nowhere."""
+    share = float((labels < 0).mean())
+    return f" Grey ({percent(share)}) counts nowhere." if share else ""
+
+
+def sets_right(
+    truth_E: np.ndarray, ideal_E: np.ndarray, chip_E: np.ndarray
+) -> str:
+    """How many of the point sets shown are answered right."""
+    ideal, chip = ((a == truth_E).sum() for a in (ideal_E, chip_E))
+    return (
+        f"Of these {len(truth_E)} test examples {ideal} are answered right on"
+        f" ideal hardware and {chip} on the first chip. Each has the colour of"
+        " the chip's answer."
+    )
 
 
 def _ratio(part: float, whole: float) -> float:

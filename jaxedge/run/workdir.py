@@ -5,6 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from jaxedge.core import checks
 from jaxedge.run.metrics import replace
 
@@ -88,7 +91,20 @@ def create(workdir: Path, config: Mapping[str, Any]) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON in one step; a half-written file is never seen."""
-    replace(path, json.dumps(content, indent=2) + "\n")
+    replace(path, json.dumps(jsonable(content), indent=2) + "\n")
+
+
+def jsonable(value: Any) -> Any:
+    """Arrays as numbers, NaN as null, for a file that any reader takes."""
+    if isinstance(value, Mapping):
+        return {key: jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(entry) for entry in value]
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -25,9 +25,16 @@ def operands(inputs=INPUTS):
     return x, jax.random.normal(core.stream(KEY, "w"), (inputs, OUTPUTS))
 
 
+@jax.jit
+def mounted(key, x, w, spec):
+    """Outputs of a chip and its leaf, in one program a design."""
+    leaf = hw.program(key, w, spec)
+    return hw.dot(x, leaf), leaf
+
+
 def read(x, w, **sizes):
-    leaf = hw.program(KEY, w, Spec(DEVICE, **sizes))
-    return np.asarray(jax.jit(hw.dot)(x, leaf)), leaf
+    found, leaf = mounted(KEY, x, w, Spec(DEVICE, **sizes))
+    return np.asarray(found), leaf
 
 
 def levels(w, bits):
@@ -140,9 +147,9 @@ def test_lines_and_cells_are_inverses(pair, slice_bits, rows_on):
     )
     laid = spec.layout((17, 5))
     shape = (laid.slices, laid.parts, 17, 5)
-    cells = 1.0 + jnp.arange(np.prod(shape)).reshape(shape)
-    lines = laid.lines(cells)
-    np.testing.assert_array_equal(laid.cells_of(lines), cells)
+    cells = 1 + np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    lines = np.asarray(jax.jit(laid.lines)(cells))
+    np.testing.assert_array_equal(jax.jit(laid.cells_of)(lines), cells)
     assert lines.shape[0] == laid.column_tiles * (
         laid.parts if laid.apart else 1
     )
@@ -233,7 +240,7 @@ def test_a_fixed_input_range_clips_and_learns():
         spec = Spec(DEVICE, input_bits=bits, input_range=limits)
         return jnp.sum(hw.dot(x, hw.program(KEY, w, spec)))
 
-    slope = jax.grad(loss)(limits)
+    slope = jax.jit(jax.grad(loss))(limits)
     # Learned steps: 1 a clipped input, the rounding error inside.
     row = np.asarray(w, np.float64).sum(1)
     inside = (x >= low) & (x <= high)
@@ -280,8 +287,7 @@ def test_bent_cells_are_read_at_the_read_voltage(fields, sizes):
     x, w = operands()
     device = hw.devices.with_fields(DEVICE, **fields)
     spec = Spec(device, read_volts=0.3, **sizes)
-    leaf = hw.program(KEY, w, spec)
-    found = jax.jit(hw.dot)(x, leaf)
+    found, leaf = mounted(KEY, x, w, spec)
     full = np.abs(x).max(-1, keepdims=True)
     v = np.asarray(x / full * 0.3, np.float64)
     bent = 0.2 * np.sinh(v / 0.2) if "iv_v0" in fields else v + v**2 + 9 * v**3
@@ -335,9 +341,9 @@ def test_the_full_scale_holds_the_current_of_bent_cells():
     device = hw.devices.get("ideal", iv_v0=0.05)
     spec = Spec(device, input_bits=8, adc_bits=14)
     x = jnp.ones((1, INPUTS)).at[0, 0].set(0.0)
-    found = hw.dot(x, hw.program(KEY, jnp.abs(w), spec))
+    found, _ = mounted(KEY, x, jnp.abs(w), spec)
     exact = dataclasses.replace(spec, adc_bits=None)
-    expected = hw.dot(x, hw.program(KEY, jnp.abs(w), exact))
+    expected, _ = mounted(KEY, x, jnp.abs(w), exact)
     np.testing.assert_allclose(found, expected, rtol=2e-3)
 
 
@@ -345,7 +351,7 @@ def test_each_chip_has_its_own_converters():
     x, w = operands()
     spec = Spec(DEVICE, adc_bits=8, adc=Adc(offset=1.0, gain=0.01))
     a, b = core.chip_keys(KEY, 2)
-    found = [hw.dot(x, hw.program(k, w, spec)) for k in (a, a, b)]
+    found = [mounted(k, x, w, spec)[0] for k in (a, a, b)]
     np.testing.assert_array_equal(found[0], found[1])
     shift = np.asarray(found[0] - found[2])
     assert np.std(shift.mean(0)) > 0

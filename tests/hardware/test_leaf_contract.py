@@ -21,6 +21,7 @@ class Case(NamedTuple):
 
     spec: Spec | None = None
     masked: bool = False
+    ranged: bool = False
     noisy: bool = False  # another read key gives another result
     random: bool = False  # another chip key gives another result
     adc: bool = False  # rounding may turn a last bit into one step
@@ -80,6 +81,8 @@ CASES = {
     "sar": Case(SAR, noisy=True, random=True, adc=True),
     "stochastic": Case(STOCHASTIC, noisy=True, random=True, adc=True),
     "ranges": Case(RANGES, noisy=True, random=True, adc=True),
+    "ranged": Case(BITS, ranged=True, noisy=True, random=True),
+    "ranged_array": Case(ranged=True),
     "formed": Case(on(FORMED), noisy=True, random=True, trains=False),
     "verified": Case(VERIFIED, noisy=True, random=True, adc=True),
     "ensemble": Case(
@@ -151,6 +154,8 @@ def arguments(op, name):
     if CASES[name].masked:
         kept = jax.random.bernoulli(core.stream(a, "mask"), 0.5, w_shape)
         w = hw.MaskedRandom(w, kept.astype(w.dtype))
+    if CASES[name].ranged:
+        w = hw.Ranged(w, Range(jnp.float32(-1.0), jnp.float32(2.0)))
     # Black, and of one grey: no range for a quantiser to divide by.
     dark = jnp.zeros_like(x).at[1].set(0.7)
     return (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxedge import core
-from jaxedge.hardware import wires
+from jaxedge.hardware import drop_solver, wires
 
 SHAPES = [(1, 1), (1, 4), (5, 1), (3, 7), (8, 3)]
 # Relative to 30 uS cells: light, normalised 1e-3, heavy.
@@ -86,6 +86,32 @@ def test_iterated_currents_of_large_arrays_are_exact(size):
     assert found.converged
     exact = wires.solve(g, v, r_word=ohm, r_bit=ohm)
     assert error(found.current, exact) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (7, 3)], ids=str)
+@pytest.mark.parametrize("ohm", OHMS)
+def test_the_spread_bounds_the_eigenvalues(shape, ohm):
+    rows, columns = shape
+    g, _ = network(shape)
+    r, c = (np.arange(1, n + 1) for n in shape)
+    word = np.minimum(c[:, None], c)
+    bit = np.minimum(r[:, None], r)[::-1, ::-1]
+    shared = ohm * np.kron(np.eye(rows), word)
+    shared += 0.3 * ohm * np.kron(bit, np.eye(columns))
+    true = np.eye(g.size) + g.reshape(-1, 1) * shared
+    made = drop_solver.prepare(
+        *(jnp.asarray(x, jnp.float32) for x in (g, ohm, 0.3 * ohm))
+    )
+    near = drop_solver.approximate(
+        made, jnp.asarray(true, jnp.float32).reshape(*shape, -1)
+    )
+    values = np.linalg.eigvals(np.asarray(near).reshape(true.shape))
+    np.testing.assert_allclose(values.imag, 0, atol=1e-5)
+    assert values.real.min() > 1 - 1e-5
+    assert values.real.max() < 1 + made.spread + 1e-5
+    # What is left is less than half of what the wires do.
+    everything = np.linalg.eigvals(true).real.max() - 1
+    assert made.spread < 0.5 * everything
 
 
 @pytest.mark.slow
@@ -194,7 +220,7 @@ def test_jit_and_vmap_are_an_eager_loop(compilations):
 def test_what_does_not_converge_says_so():
     g, v = network((30, 30))
     ohms = {"r_word": 2000.0, "r_bit": 2000.0}
-    found = wires.iterate(g, v, **ohms, corrections=1, steps=1)
+    found = wires.iterate(g, v, **ohms, steps=1)
     assert not found.converged and found.change > 1e-6
     with pytest.warns(UserWarning, match="did not converge.*exact"):
         wires.solve(g, v, **ohms, method="iterative", tolerance=1e-12)

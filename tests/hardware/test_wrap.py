@@ -314,7 +314,7 @@ def test_the_package_s_own_networks_agree_with_deploy(key):
         (models.Mlp((16, 10), bits=4), converted),
         (models.Cnn(channels=(4, 3)), CHIP),
     ):
-        variables = model.init(key, x)
+        variables = jax.jit(model.init)(key, x)
         params = variables["params"]
 
         def fn(params, x, *, model=model, variables=variables):

@@ -28,7 +28,7 @@ def reference(x, bits, signed, over):
         if signed:
             code = code + np.floor(anchor)
         else:
-            code = np.clip(code, 0, 255)
+            code = np.clip(code, 0, max(255, 2**bits - 1))
         value[part], step[part] = code * d, d
         margin[part] = np.abs(scaled - np.floor(scaled) - 0.5)
         if signed:  # floor(low / d) jumps where low is a multiple of d.
@@ -87,12 +87,18 @@ def test_unsigned_clips_below_zero():
 
 
 @pytest.mark.parametrize("bits", [8, 9, 10])
-def test_unsigned_clips_at_code_255(bits):
-    # The released code's limit: beyond 8 bits the upper values saturate.
+def test_no_code_saturates_beyond_8_bits(bits):
+    # The released code would, at 255.
     levels = 2.0**bits - 1
-    exactly([0, 1, 254, 255, levels], bits, [0, 1, 254, 255, 255])
-    # The signed form has no such limit.
+    exactly([0, 1, 254, 255, levels], bits, [0, 1, 254, 255, levels])
     exactly([0, 255, levels], bits, [0, 255, levels], signed=True)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_unsigned_clips_at_code_255(bits):
+    # A range far from zero: its codes would go on, as in the released code.
+    low = 300.0 * (2**bits - 1)
+    exactly([low, low + 2**bits - 1], bits, [255, 255])
 
 
 @pytest.mark.parametrize("signed, over", FORMS)

@@ -32,6 +32,7 @@ BASE = {
         "checkpoint_every": 1,
         "select_on": "valid",
         "hardware": "ideal",
+        "input_ranges": False,
     },
     "hardware": defaults.hardware("ideal").to_dict(),
 }

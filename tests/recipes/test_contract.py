@@ -17,6 +17,12 @@ CASES = {
         "train.hardware": "fresh_chips",
         "hardware.device": "rram_40nm_set_reset",
     },
+    "mask and ranges on fresh chips": {
+        "train.hardware": "fresh_chips",
+        "train.input_ranges": True,
+        "hardware.device": "rram_40nm_set_reset",
+        "hardware.input_bits": 3,
+    },
     "float baseline": {"recipe": "in_memory", "learn.rule": "float"},
     "analogue SGD": {"recipe": "in_memory", "learn.rule": "sgd"},
     "Tiki-Taka v2": {"recipe": "in_memory"},
@@ -25,6 +31,13 @@ TUNED = {
     "pretrained on fresh chips": {
         "train.hardware": "fresh_chips",
         "hardware.overrides": {"program_noise": 0.05},
+    },
+    "pretrained with ranges on chips of any age": {
+        "train.hardware": "aged_chips",
+        "train.input_ranges": True,
+        "hardware.device": "rram_wan2022",
+        "hardware.seconds": 1e5,
+        "hardware.input_bits": 6,
     },
 }
 METRICS = {"accuracy": 0.5, "loss": 1.0}

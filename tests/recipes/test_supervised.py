@@ -99,7 +99,7 @@ def test_chips_of_every_age_are_trained_on(key, batch):
         "pcm_nandakumar2019", write_error=0.0, flicker=0.0, t0=1.0, drift=5.0
     )
     spec = crossbar.Spec(device, seconds=1e6)
-    placement = supervised.place("aged_chips", spec)
+    placement = supervised.place("aged_chips", spec, False)
     one = linear(optax.sgd(0.0), placement=placement)
     _, losses = jax.lax.scan(
         lambda state, _: one.update(state, batch(0)), one.init(key), length=8
@@ -109,7 +109,7 @@ def test_chips_of_every_age_are_trained_on(key, batch):
     def loss(seconds):
         fixed = dataclasses.replace(spec, seconds=seconds)
         recipe = linear(
-            optax.sgd(0.0), placement=supervised.place("one_chip", fixed)
+            optax.sgd(0.0), placement=supervised.place("one_chip", fixed, False)
         )
         return recipe.update(recipe.init(key), batch(0))[1]["loss"]
 
@@ -118,7 +118,7 @@ def test_chips_of_every_age_are_trained_on(key, batch):
     assert ends[0] - spread < losses["loss"].min()
     assert losses["loss"].max() < ends[1] + spread
     with pytest.raises(UsageError, match="give the greatest age"):
-        supervised.place("aged_chips", crossbar.Spec(device))
+        supervised.place("aged_chips", crossbar.Spec(device), False)
 
 
 @pytest.mark.parametrize("fresh", [False, True])

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge import hardware, models
+from jaxedge import data, hardware, models
 from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
 from jaxedge.models import checkpoints
-from jaxedge.run import job, loop, main, metrics
+from jaxedge.run import cells, job, loop, main, metrics, workdir
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -186,6 +186,25 @@ def test_pictures_show_the_first_chip(trained, resolve, small):
     assert 0.2 < (first > 1e-5).mean() < 0.3
 
 
+def test_answers_are_those_of_the_test_and_of_the_study(
+    trained, summary, study
+):
+    pictures = arrays(trained / "pictures.npz")
+    ideal, chip = (pictures[f"confusion/{p}"] for p in ("ideal", "chip"))
+    assert pictures["classes"].tolist() == [str(digit) for digit in range(10)]
+    digits = np.bincount(data.load("digits", "test").y, minlength=10)
+    np.testing.assert_array_equal(ideal.sum(1), digits)
+    np.testing.assert_array_equal(chip.sum(1), digits)
+    right = summary["metrics"]["test_accuracy"] * 360
+    assert np.trace(ideal) == pytest.approx(right, abs=1e-3)
+    # A program of its own may round a tie another way.
+    right = float(study["score"][0]) * 360
+    assert np.trace(chip) == pytest.approx(right, abs=1.001)
+    assert summary["seconds"]["pictures"] > 0
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert "On the first chip" in page and "Confusion matrix" in page
+
+
 def test_the_pictured_chip_is_the_first_of_the_study(resolve, small):
     resolved = resolve(*small)
     variables = {"params": {"a": {"kernel": jnp.ones((3, 2))}}}
@@ -197,6 +216,49 @@ def test_the_pictured_chip_is_the_first_of_the_study(resolve, small):
     # The design's own numbers are float64 outside of a compiled function.
     same = functools.partial(np.testing.assert_allclose, rtol=1e-6)
     jax.tree.map(same, chip, expected)
+
+
+@pytest.mark.slow
+def test_learned_ranges_reach_the_report_and_further_studies(
+    tmp_path, resolve, small
+):
+    flags = (
+        *small,
+        "--config.train.epochs=1",
+        "--config.train.hardware=fresh_chips",
+        "--config.train.input_ranges=true",
+        "--config.hardware.input_bits=4",
+        "--config.chips.sweep=0",
+    )
+    resolved, folder = resolve(*flags), tmp_path / "run"
+    job.run(resolved, folder)
+    pictures = arrays(folder / "pictures.npz")
+    np.testing.assert_allclose(pictures["sparsity_kept"], 0.5, atol=1e-3)
+    state = job.train(resolved, folder)  # Restored.
+    start, sizes = state.memory.start, state.learned.sizes
+    assert (sizes != 0).all()
+    chip = job.one_chip(resolved, resolved.recipe.finish(state))
+    for i, layer in enumerate(chip.values()):
+        found = layer["kernel"].spec.input_range
+        # Neither pixels nor what a ReLU lets through is negative.
+        want = np.exp(sizes[i]) * start.hi[i]
+        np.testing.assert_allclose(found, [0, want], rtol=1e-5)
+    before = arrays(folder / "study.npz")
+    job.restudy(resolve(*flags, "--config.chips.n=14"), folder)
+    again = arrays(folder / "study.npz")["accuracy"]
+    np.testing.assert_array_equal(again[:12], before["accuracy"])
+
+
+def test_learned_ranges_are_not_swept(resolve, small):
+    flags = (
+        *small,
+        "--config.train.hardware=fresh_chips",
+        "--config.hardware.input_bits=4",
+        "--config.study=input_percentile=90,99",
+    )
+    assert resolve(*flags).swept
+    with pytest.raises(checks.UsageError, match="sweeps input_percentile"):
+        resolve(*flags, "--config.train.input_ranges=true")
 
 
 # Again.
@@ -344,7 +406,7 @@ def test_resolving_creates_nothing(tmp_path, monkeypatch, resolve, small):
 
 
 def test_json_knows_arrays_and_nan():
-    found = job._json(
+    found = workdir.jsonable(
         {
             "a": (jnp.float32(0.5), np.int64(2), float("nan")),
             "b": {"c": np.array(3.0), "d": [float("inf"), None, "x"]},
@@ -359,7 +421,7 @@ def test_json_knows_arrays_and_nan():
 
 def test_pairs_lie_side_by_side():
     positive = np.array([[1, 2], [3, 4], [5, 6]])
-    pairs = job.interleave(np.stack([positive, -positive]))
+    pairs = cells.interleave(np.stack([positive, -positive]))
     assert pairs.tolist() == [[1, -1, 2, -2], [3, -3, 4, -4], [5, -5, 6, -6]]
 
 

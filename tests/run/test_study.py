@@ -110,6 +110,20 @@ def compiled_once():
         yield
 
 
+def test_a_sweep_of_percentiles_needs_samples(path):
+    spec = dataclasses.replace(SPEC, input_bits=4)
+    recipe = RECIPE._replace(
+        forward=lambda variables, x: hardware.dot(
+            x, variables["params"]["layer"]["kernel"]
+        )
+    )
+    given = Given(recipe, spec=spec, words="input_percentile=5,100")
+    with pytest.raises(checks.UsageError, match="give some inputs"):
+        given.run(path)
+    found = given.run(path, samples=X).arrays["input_percentile_score"]
+    assert (found[0] != found[1]).any()
+
+
 def test_a_recipe_says_what_judges_a_chip(path):
     def evaluate(variables, batch, key=None):
         return {
