@@ -98,11 +98,11 @@ def _check_labels(
             " each example's class."
         )
     # Positions have features of their own, so inputs have one axis more.
-    placed = y.ndim > 1 and y.ndim == len(shape) - 1
-    if y.shape != shape[: y.ndim if placed else 1]:
+    placed = 1 < y.ndim == len(shape) - 1
+    if y.shape != (shape[:-1] if placed else shape[:1]):
         where = f" or {shape[:-1]}, one a position" if len(shape) > 2 else ""
         raise checks.UsageError(
-            f"{what} have shape {y.shape}, but the inputs need ({shape[0]},):"
+            f"{what} have shape {y.shape}, but the inputs need {shape[:1]}:"
             f" one label an example{where}."
         )
     allowed = (y >= 0) & (y < classes)
