@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jaxedge.core import checks
-from jaxedge.data import cifar10, digits, fashion_mnist, spoken_digits
+from jaxedge.data import cifar10, digits, drive, fashion_mnist, spoken_digits
 from jaxedge.data.batches import epoch as epoch
 from jaxedge.data.batches import in_order as in_order
 from jaxedge.data.source import IGNORED as IGNORED
@@ -34,6 +34,7 @@ SPLITS = ("train", "valid", "test")
 BUNDLED: dict[str, Callable[[str], Source]] = {"digits": digits.read}
 ON_DISK: dict[str, Callable[[str, Path], Source]] = {
     "cifar10": cifar10.read,
+    "drive": drive.read,
     "fashion_mnist": fashion_mnist.read,
     "spoken_digits": spoken_digits.read,
 }
@@ -45,7 +46,7 @@ def load(
     """The named split of a named data set, checked and ready to use.
 
     Args:
-        name: "digits" (bundled), or "cifar10", "fashion_mnist" or
+        name: "digits" (bundled), or "cifar10", "drive", "fashion_mnist" or
             "spoken_digits" (under the data root).
         split: "train", "valid" or "test".
         root: the folder with one folder a data set; by default that of the

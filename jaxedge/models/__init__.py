@@ -13,6 +13,7 @@ from jaxedge.models.layers import Dense as Dense
 from jaxedge.models.mlp import Mlp as Mlp
 from jaxedge.models.pointset import PointClassifier as PointClassifier
 from jaxedge.models.resnet import ResNet as ResNet
+from jaxedge.models.unet import Unet as Unet
 
 __all__ = [
     "Cnn",
@@ -22,6 +23,7 @@ __all__ = [
     "Mlp",
     "PointClassifier",
     "ResNet",
+    "Unet",
     "checkpoints",
     "resnet",
 ]

@@ -16,7 +16,12 @@ import optax
 from jaxedge import hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
+from jaxedge.features import patches
+from jaxedge.recipes import scores
 from jaxedge.recipes.recipe import Recipe, Sums
+
+# (key, batch) -> batch.
+Augment = Callable[[jax.Array, Any], Any]
 
 
 class Rule(NamedTuple):
@@ -110,6 +115,9 @@ def make(
     optimiser: optax.GradientTransformation,
     placement: Placement = _IDEAL,
     start: Any = None,
+    *,
+    score: scores.Score = scores.SCORES["accuracy"],
+    augment: Augment | None = None,
 ) -> Recipe:
     """A recipe that minimises cross-entropy by gradients.
 
@@ -121,10 +129,12 @@ def make(
         placement: hardware in the training loop.
         start: variables to begin with, "params" and "batch_stats"; None draws
             them.
+        score: what an evaluation finds beside loss and accuracy.
+        augment: (key, batch) -> batch, what a step makes of its examples.
 
     Returns:
         A recipe whose batches have `x`, `y` and `weight`, and whose sums are
-        loss and accuracy.
+        loss and accuracy, and those of the score.
     """
 
     def init(key: jax.Array) -> State:
@@ -154,6 +164,9 @@ def make(
         return hardware.deploy(chip, params, plan), read
 
     def update(state: State, batch: Any) -> tuple[State, Sums]:
+        if augment is not None:
+            batch = augment(stream(state.key, "augment", state.step), batch)
+
         def loss(learned: Any) -> tuple[jax.Array, Any]:
             params = rule.view(learned, state.memory)
             params, read = on_hardware(state, params)
@@ -192,7 +205,9 @@ def make(
     def evaluate(
         variables: Any, batch: Any, key: jax.Array | None = None
     ) -> Sums:
-        return cross_entropy(forward(variables, batch.x, key), batch)
+        logits = forward(variables, batch.x, key)
+        more = score.sums(logits, batch.y, label_weights(batch))
+        return cross_entropy(logits, batch) | more
 
     def review(state: State, metrics: Any) -> State:
         return state._replace(memory=rule.review(state.memory, metrics))
@@ -200,7 +215,42 @@ def make(
     def summary(state: State) -> dict[str, jax.Array]:
         return rule.summary(state.memory)
 
-    return Recipe(init, update, finish, evaluate, review, forward, summary)
+    return Recipe(
+        init,
+        update,
+        finish,
+        evaluate,
+        review,
+        forward,
+        summary,
+        measure=score.measure,
+        score=score.name,
+    )
+
+
+def crops(size: int | None, image: tuple[int, ...]) -> Augment | None:
+    """The augmentation of a config's `data.crop`, see `settings.Data`.
+
+    Args:
+        size: side of the squares; None is no augmentation.
+        image: shape of one input of the data set.
+
+    Raises:
+        UsageError: where the inputs are no images of that size.
+    """
+    if size is None:
+        return None
+    if len(image) != 3 or min(image[:2]) < size:
+        raise checks.UsageError(
+            f"data.crop is {size}, but the inputs have shape {image}; only"
+            " images [H, W, C] at least as large can be cut."
+        )
+
+    def augment(key: jax.Array, batch: Any) -> Any:
+        x, y = patches.random_squares(key, batch.x, batch.y, size)
+        return batch._replace(x=x, y=y)
+
+    return augment
 
 
 def cross_entropy(logits: jax.Array, batch: Any) -> Sums:
