@@ -10,8 +10,8 @@ resistive memory, and puts the result on a thousand chips.
 Arguments of `get_config`: "digits" (default), "fashion_mnist" (the paper's
 CNN, 62,272 weights, 4-bit activations), "spoken_digits" (its CRNN, 68,480
 weights, 3-bit activations, dead-band), "drive" (its U-Net, 4,313,440 weights,
-6-bit activations, for a GPU), "drive_small" (the same with a twentieth of the
-weights and a tenth of the steps, for two cores), "quick" (digits in seconds,
+6-bit activations, for a GPU), "drive_small" (the same with a sixteenth of the
+weights and a fifth of the steps, for two cores), "quick" (digits in seconds,
 for trying things out). Results with their seed spread: docs/results/.
 
 What the paper does not tell is marked unknown here: high-resistance
@@ -134,10 +134,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
         c.train.update({"epochs": 60, "batch": 64, "score": "roc_auc"})
         c.train.checkpoint_every = 1
         c.chips.update({"n": 100, "sweep": 10, "chunk": 10, "threshold": 0.95})
-        # Whole images, one at a time: a chip reads all 20 of them.
-        c.chips.update({"batch": 1})
+        # Of 20 whole images, so many at once.
+        c.chips.batch = 4
     if variant == "drive_small":
         c.model.widths = (8,)
-        c.train.epochs = 6
+        c.train.update({"epochs": 3, "batch": 16})
         c.chips.update({"n": 10, "sweep": 0, "images": 2})
     return c
