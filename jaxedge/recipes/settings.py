@@ -345,6 +345,20 @@ def unpack_sections(kind: type[T], config: Any) -> T:
     return kind(**sections)
 
 
+def check_unused(name: str, section: Any) -> None:
+    """Raises unless a field of a section, such as "data.crop", is its default.
+
+    For recipes that do not look at it.
+    """
+    field = name.split(".")[1]
+    value, default = getattr(section, field), section._field_defaults[field]
+    if value != default:
+        raise checks.UsageError(
+            f"config.{name} is {value!r}, but this recipe does not look at it;"
+            f" leave it at {default!r}."
+        )
+
+
 def _check_type(name: str, value: Any, hint: Any) -> None:
     """Raises unless a value is of the field's type; int counts as float."""
     allowed = typing.get_args(hint) if _is_union(hint) else (hint,)

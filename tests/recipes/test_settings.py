@@ -7,7 +7,7 @@ from jaxedge import models
 from jaxedge.core.checks import UsageError
 from jaxedge.hardware import devices
 from jaxedge.hardware.adc import Adc
-from jaxedge.recipes import edge_pruning, settings
+from jaxedge.recipes import edge_pruning, in_memory, settings
 
 BAD = [
     ("model.name", "cnnn", "unknown model.name 'cnnn'. Did you mean 'cnn'"),
@@ -94,6 +94,15 @@ def test_fields_with_a_default_may_be_missing(config):
     given = edge_pruning.parse(config(changes))
     assert (given.optimizer.name, given.data.crop) == ("adam", 3)
     assert given.train.score == "dice"
+
+
+def test_what_a_recipe_does_not_look_at_stays_as_it_is(config):
+    for changes, words in (
+        ({"data.crop": 3}, "data.crop is 3.*leave it at None"),
+        ({"train.score": "dice"}, "train.score is 'dice'.*at 'accuracy'"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            in_memory.parse(config({"recipe": "in_memory", **changes}))
 
 
 def test_fields_must_be_complete_and_known(config):
