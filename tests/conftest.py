@@ -42,12 +42,15 @@ PHYSICS = {
     "test_multilevel",
     "test_operations",
     "test_pairs",
+    "test_patches",
     "test_point_sets",
     "test_pulse_trains",
     "test_pulsed",
+    "test_ranking",
     "test_read_noise",
     "test_readout",
     "test_real_sets",
+    "test_retina",
     "test_write_verify",
 }
 # Likewise, but for the tests whose names tell of what JAX itself does.

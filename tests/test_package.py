@@ -28,7 +28,7 @@ FLOORS = {
 }
 PURE = ("core", "hardware", "quantize", "learn", "features")
 HEAVY = (
-    "equinox", "flax", "haiku", "jaxlib", "librosa", "matplotlib",
+    "cv2", "equinox", "flax", "haiku", "jaxlib", "librosa", "matplotlib",
     "ml_collections",
     "optax", "orbax", "sklearn", "tensorboardX", "tensorflow",
     "tensorflow_datasets",
@@ -37,7 +37,7 @@ HEAVY = (
 # only work on the host needs.
 EXTRAS = (
     "equinox", "haiku", "tensorflow", "tensorflow_datasets", "array_record",
-    "PIL", "librosa", "scipy",
+    "PIL", "cv2", "librosa", "scipy",
 )  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -154,7 +154,7 @@ def test_a_room_imports_from_below(name):
 @pytest.mark.parametrize("name", PURE)
 def test_a_pure_room_knows_jax_numpy_and_scipy_alone(name):
     known = {"jax", "numpy", "scipy", "jaxedge", *sys.stdlib_module_names}
-    known |= {"librosa"} if name == "features" else set()  # On the host.
+    known |= {"cv2", "librosa"} if name == "features" else set()  # On the host.
     wrong = [
         f"{path.name}:{line} imports {module}"
         for path in (PACKAGE / name).rglob("*.py")

@@ -9,6 +9,7 @@ from jaxedge.data import (
     adrenal_shapes,
     cifar10,
     digits,
+    drive,
     dvs_gesture,
     fashion_mnist,
     geometric_shapes,
@@ -49,6 +50,7 @@ BUNDLED: dict[str, Callable[[str], Source]] = {"digits": digits.read}
 ON_DISK: dict[str, Callable[[str, Path], Source]] = {
     "adrenal_shapes": adrenal_shapes.read,
     "cifar10": cifar10.read,
+    "drive": drive.read,
     "dvs_gesture": dvs_gesture.read,
     "fashion_mnist": fashion_mnist.read,
     "geometric_shapes": geometric_shapes.read,

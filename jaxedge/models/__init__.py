@@ -14,6 +14,7 @@ from jaxedge.models.mlp import Mlp as Mlp
 from jaxedge.models.pointset import PointClassifier as PointClassifier
 from jaxedge.models.pointset import PointSegmenter as PointSegmenter
 from jaxedge.models.resnet import ResNet as ResNet
+from jaxedge.models.unet import Unet as Unet
 
 __all__ = [
     "Cnn",
@@ -24,6 +25,7 @@ __all__ = [
     "PointClassifier",
     "PointSegmenter",
     "ResNet",
+    "Unet",
     "checkpoints",
     "resnet",
 ]

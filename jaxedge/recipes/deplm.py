@@ -181,7 +181,9 @@ class Settings(NamedTuple):
 
 def parse(config: Any) -> Settings:
     """Unpacks a config; raises UsageError for a bad or unknown field."""
-    return settings.unpack_sections(Settings, config)
+    given = settings.unpack_sections(Settings, config)
+    settings.check_unused("data.crop", given.data)
+    return given
 
 
 def build(

@@ -15,7 +15,7 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import map_named
 from jaxedge.learn import masks
-from jaxedge.recipes import settings, supervised
+from jaxedge.recipes import scores, settings, supervised
 from jaxedge.recipes.recipe import Recipe, Sums
 
 
@@ -56,9 +56,9 @@ class Memory(NamedTuple):
     """What the rule remembers beside the scores.
 
     Attributes:
-        weights: frozen random weights.
-        mask: the mask in force; kept with the scores, because with a
-            dead-band the scores alone do not tell it.
+        weights: frozen random weights; None where a parameter is digital.
+        mask: the mask in force, likewise; kept with the scores, because with
+            a dead-band the scores alone do not tell it.
         limit: present width of the dead-band, [].
         best: best selection metric so far, [].
         programmed: sets and resets since the start, without the initial
@@ -100,6 +100,9 @@ _WEIGHTS = {
 def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
     """Learned scores choose which frozen weights exist.
 
+    Matrices and kernels have scores. What no array holds, such as the scale
+    and bias of a normalisation, is learned as it is.
+
     Args:
         learn: how.
         select: the metric whose improvements narrow the dead-band.
@@ -107,13 +110,17 @@ def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
 
     def init(key: jax.Array, params: Any) -> tuple[Any, Memory]:
         def scores(path: str, kernel: jax.Array) -> jax.Array:
+            if _digital(kernel):
+                return kernel
             bound = 1 / math.sqrt(math.prod(kernel.shape[:-1]))
             return jax.random.uniform(
                 stream(key, f"scores/{path}"), kernel.shape, kernel.dtype,
                 -bound, bound,
             )  # fmt: skip
 
-        def weights(path: str, kernel: jax.Array) -> jax.Array:
+        def weights(path: str, kernel: jax.Array) -> jax.Array | None:
+            if _digital(kernel):
+                return None
             return random_weights(
                 stream(key, f"weights/{path}"),
                 kernel,
@@ -125,7 +132,10 @@ def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
         return learned, Memory(
             weights=map_named(weights, params),
             mask=jax.tree.map(
-                lambda s: masks.top_fraction(s, learn.keep), learned
+                lambda s: (
+                    None if _digital(s) else masks.top_fraction(s, learn.keep)
+                ),
+                learned,
             ),
             limit=jnp.float32(learn.dead_band_start),
             best=jnp.float32(-jnp.inf),
@@ -134,7 +144,9 @@ def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
 
     def view(scores: Any, memory: Memory) -> Any:
         return jax.tree.map(
-            lambda s, w, m: hardware.MaskedRandom(w, masks.attach(s, m)),
+            lambda s, w, m: (
+                s if m is None else hardware.MaskedRandom(w, masks.attach(s, m))
+            ),
             scores,
             memory.weights,
             memory.mask,
@@ -142,7 +154,11 @@ def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
 
     def advance(old: Any, new: Any, memory: Memory) -> tuple[Memory, Sums]:
         mask = jax.tree.map(
-            lambda o, n, m: masks.dead_band(o, n, m, memory.limit, learn.keep),
+            lambda o, n, m: (
+                None
+                if m is None
+                else masks.dead_band(o, n, m, memory.limit, learn.keep)
+            ),
             old,
             new,
             memory.mask,
@@ -187,6 +203,11 @@ def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
     return supervised.Rule(init, view, advance, review, summary)
 
 
+def _digital(parameter: Any) -> bool:
+    """Whether no array holds it."""
+    return jnp.ndim(parameter) < 2
+
+
 def _is_flips(node: Any) -> bool:
     return isinstance(node, masks.Flips)
 
@@ -197,7 +218,7 @@ class Settings(NamedTuple):
     data: settings.Data
     model: settings.Model
     learn: Learn
-    optimizer: settings.Sgd
+    optimizer: settings.Optimizer
     train: settings.Train
     hardware: settings.Hardware
 
@@ -225,12 +246,13 @@ def build(
     """
     del data_root
     model = settings.make_model(given.model, classes)
+    score = scores.get(given.train.score, classes)
     rule = (
-        mask_rule(given.learn)
+        mask_rule(given.learn, score.name)
         if given.learn.rule == "mask"
         else supervised.weights_rule()
     )
-    optimiser = settings.make_sgd(
+    optimiser = settings.make_optimizer(
         given.optimizer, given.train.epochs, steps_per_epoch
     )
     placement = supervised.place(
@@ -238,8 +260,15 @@ def build(
         settings.make_plan(given.hardware),
         given.train.input_ranges,
     )
+    augment = supervised.crops(given.data.crop, example.shape[1:])
     return supervised.make(
-        model, jnp.asarray(example), rule, optimiser, placement
+        model,
+        jnp.asarray(example),
+        rule,
+        optimiser,
+        placement,
+        score=score,
+        augment=augment,
     )
 
 

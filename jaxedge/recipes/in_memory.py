@@ -328,6 +328,8 @@ class Settings(NamedTuple):
 def parse(config: Any) -> Settings:
     """Unpacks a config; raises UsageError for a bad or unknown field."""
     given = settings.unpack_sections(Settings, config)
+    settings.check_unused("data.crop", given.data)
+    settings.check_unused("train.score", given.train)
     if given.model.name != "mlp":
         raise checks.UsageError(
             f"config.model.name is {given.model.name!r}, but training in"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxedge import data
 from jaxedge.core import checks
 from jaxedge.models import checkpoints, resnet
-from jaxedge.recipes import settings, supervised
+from jaxedge.recipes import scores, settings, supervised
 from jaxedge.recipes.recipe import Recipe
 
 FOLDER = "checkpoints"
@@ -99,6 +99,8 @@ def build(
             given.train.input_ranges,
         ),
         start,
+        score=scores.get(given.train.score, classes),
+        augment=supervised.crops(given.data.crop, example.shape[1:]),
     )
 
 

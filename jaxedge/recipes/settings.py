@@ -15,25 +15,39 @@ from jaxedge.core import checks
 from jaxedge.hardware import crossbar, devices
 from jaxedge.hardware.adc import Adc
 from jaxedge.quantize import integer
-from jaxedge.recipes import ranges
+from jaxedge.recipes import ranges, scores
 
 T = TypeVar("T")
 
 
 class Data(NamedTuple):
-    """Which data set: a name of `jaxedge.data`."""
+    """Which data set.
+
+    Attributes:
+        name: of `jaxedge.data`.
+        crop: side of the squares, in pixels, that training cuts out of its
+            images at random, to flip and turn them; None takes the images as
+            they are.
+    """
 
     name: str
+    crop: int | None = None
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        if self.crop is not None:
+            checks.whole("data.crop", self.crop, 1)
 
 
 class Model(NamedTuple):
     """Which network.
 
     Attributes:
-        name: "mlp", "cnn" or "crnn".
+        name: "mlp", "cnn", "crnn" or "unet".
         widths: hidden widths of the mlp; for the cnn its two channel counts
             and its hidden width; for the crnn two channel counts, its
-            recurrent state and its hidden width.
+            recurrent state and its hidden width; for the unet the channels
+            of its first level.
         bits: resolution of the activations, None for exact ones.
         over: range of the activation quantiser, "example" or "tensor".
     """
@@ -60,7 +74,11 @@ class Model(NamedTuple):
 
 
 # The papers' widths of the networks that take a given number of them.
-_WIDTHS = {"cnn": (64, 16, 128), "crnn": (64, 32, 128, 256)}
+_WIDTHS = {
+    "cnn": (64, 16, 128),
+    "crnn": (64, 32, 128, 256),
+    "unet": (32,),
+}
 
 
 class Sgd(NamedTuple):
@@ -77,6 +95,27 @@ class Sgd(NamedTuple):
         )
         checks.in_range("optimizer.momentum", self.momentum, 0, 1)
         checks.in_range("optimizer.weight_decay", self.weight_decay, 0)
+
+
+class Optimizer(NamedTuple):
+    """How what is learned moves, with cosine decay by epoch.
+
+    Attributes:
+        learning_rate: at the start.
+        momentum: of SGD; Adam's memory of the slope, its beta 1.
+        weight_decay: added to the slope, of both kinds.
+        name: "sgd" or "adam".
+    """
+
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    name: str = "sgd"
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        checks.choice("optimizer.name", self.name, _OPTIMIZERS)
+        Sgd(*self[:3]).check()
 
 
 class Train(NamedTuple):
@@ -97,6 +136,8 @@ class Train(NamedTuple):
         input_ranges: whether each layer learns the range of its inputs by
             gradient, from where the first batch puts it
             (`hardware.input_percentile`); the chips of the study have it too.
+        score: what chooses the best epoch and judges chips, a name of
+            `scores.SCORES`.
     """
 
     epochs: int
@@ -105,7 +146,8 @@ class Train(NamedTuple):
     checkpoint_every: int
     select_on: str
     hardware: str
-    input_ranges: bool
+    input_ranges: bool = False
+    score: str = "accuracy"
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -118,6 +160,7 @@ class Train(NamedTuple):
             self.hardware,
             ("ideal", "one_chip", "fresh_chips", "aged_chips"),
         )
+        checks.choice("train.score", self.score, scores.SCORES)
         if self.input_ranges and self.hardware == "ideal":
             raise checks.UsageError(
                 "train.input_ranges is true, but train.hardware is 'ideal',"
@@ -194,6 +237,9 @@ _MODELS: dict[str, Callable[[Model, int], nn.Module]] = {
         bits=m.bits,
         over=m.over,
     ),
+    "unet": lambda m, classes: models.Unet(
+        classes, m.widths[0], bits=m.bits, over=m.over
+    ),
 }
 
 
@@ -227,15 +273,33 @@ def make_sgd(
 
     The form of torch's SGD and CosineAnnealingLR, stepped once an epoch.
     """
+    return make_optimizer(Optimizer(*sgd), epochs, steps_per_epoch)
+
+
+def make_optimizer(
+    given: Optimizer, epochs: int, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    """The optimiser of a config, in the form of torch's SGD or Adam.
+
+    Weight decay is part of the gradient, also Adam's; the rate follows torch's
+    CosineAnnealingLR, stepped once an epoch.
+    """
 
     def rate(step: Any) -> Any:
         epoch = step // steps_per_epoch
-        return sgd.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
+        cosine = 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
+        return given.learning_rate * cosine
 
     return optax.chain(
-        optax.add_decayed_weights(sgd.weight_decay, ranges.weights_only),
-        optax.sgd(rate, sgd.momentum or None),
+        optax.add_decayed_weights(given.weight_decay, ranges.weights_only),
+        _OPTIMIZERS[given.name](rate, given.momentum),
     )
+
+
+_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": lambda rate, momentum: optax.sgd(rate, momentum or None),
+    "adam": lambda rate, momentum: optax.adam(rate, b1=momentum),
+}
 
 
 def unpack(kind: type[T], section: Any, name: str) -> T:
@@ -243,7 +307,8 @@ def unpack(kind: type[T], section: Any, name: str) -> T:
 
     Args:
         kind: a NamedTuple class, with `check` where it has ranges.
-        section: a mapping with exactly the fields of `kind`.
+        section: a mapping with the fields of `kind`, of which those with a
+            default may be missing.
         name: the section's name, for messages.
 
     Raises:
@@ -260,7 +325,10 @@ def unpack(kind: type[T], section: Any, name: str) -> T:
     for key in values:
         if key not in fields:
             raise checks.unknown(f"config field {name}.", key, fields)
+    optional: Mapping[str, Any] = kind._field_defaults  # type: ignore
     for field in fields:
+        if field not in values and field in optional:
+            continue
         if field not in values:
             raise checks.UsageError(
                 f"config.{name} lacks the field {field!r}; give it a value."
@@ -289,6 +357,20 @@ def unpack_sections(kind: type[T], config: Any) -> T:
             )
         sections[name] = unpack(section_kind, config[name], name)
     return kind(**sections)
+
+
+def check_unused(name: str, section: Any) -> None:
+    """Raises unless a field of a section, such as "data.crop", is its default.
+
+    For recipes that do not look at it.
+    """
+    field = name.split(".")[1]
+    value, default = getattr(section, field), section._field_defaults[field]
+    if value != default:
+        raise checks.UsageError(
+            f"config.{name} is {value!r}, but this recipe does not look at it;"
+            f" leave it at {default!r}."
+        )
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:

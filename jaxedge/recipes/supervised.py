@@ -16,9 +16,13 @@ import optax
 from jaxedge import hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
+from jaxedge.features import patches
 from jaxedge.hardware import calibration
-from jaxedge.recipes import ranges
+from jaxedge.recipes import ranges, scores
 from jaxedge.recipes.recipe import Recipe, Sums
+
+# (key, batch) -> batch.
+Augment = Callable[[jax.Array, Any], Any]
 
 
 class Rule(NamedTuple):
@@ -122,6 +126,9 @@ def make(
     optimiser: optax.GradientTransformation,
     placement: Placement = _IDEAL,
     start: Any = None,
+    *,
+    score: scores.Score = scores.SCORES["accuracy"],
+    augment: Augment | None = None,
 ) -> Recipe:
     """A recipe that minimises cross-entropy by gradients.
 
@@ -133,11 +140,13 @@ def make(
         placement: hardware in the training loop.
         start: variables to begin with, "params" and "batch_stats"; None draws
             them.
+        score: what an evaluation finds beside loss and accuracy.
+        augment: (key, batch) -> batch, what a step makes of its examples.
 
     Returns:
         A recipe whose batches have `x`, `y` and `weight`, and whose sums are
-        loss and accuracy; where ranges are learned also the share of the
-        inputs that they clip, a mean over layers.
+        loss, accuracy and those of the score; where ranges are learned also
+        the share of the inputs that they clip, a mean over layers.
     """
     paths: tuple[str, ...] = ()
     bare = rule
@@ -190,6 +199,8 @@ def make(
         return state._replace(memory=state.memory._replace(start=start))
 
     def update(state: State, batch: Any) -> tuple[State, Sums]:
+        if augment is not None:
+            batch = augment(stream(state.key, "augment", state.step), batch)
         if paths:
             first = state.step == 0
             state = jax.lax.cond(
@@ -237,7 +248,9 @@ def make(
     def evaluate(
         variables: Any, batch: Any, key: jax.Array | None = None
     ) -> Sums:
-        return cross_entropy(forward(variables, batch.x, key), batch)
+        logits = forward(variables, batch.x, key)
+        more = score.sums(logits, batch.y, label_weights(batch))
+        return cross_entropy(logits, batch) | more
 
     def review(state: State, metrics: Any) -> State:
         return state._replace(memory=rule.review(state.memory, metrics))
@@ -245,7 +258,42 @@ def make(
     def summary(state: State) -> dict[str, jax.Array]:
         return rule.summary(state.memory)
 
-    return Recipe(init, update, finish, evaluate, review, forward, summary)
+    return Recipe(
+        init,
+        update,
+        finish,
+        evaluate,
+        review,
+        forward,
+        summary,
+        measure=score.measure,
+        score=score.name,
+    )
+
+
+def crops(size: int | None, image: tuple[int, ...]) -> Augment | None:
+    """The augmentation of a config's `data.crop`, see `settings.Data`.
+
+    Args:
+        size: side of the squares; None is no augmentation.
+        image: shape of one input of the data set.
+
+    Raises:
+        UsageError: where the inputs are no images of that size.
+    """
+    if size is None:
+        return None
+    if len(image) != 3 or min(image[:2]) < size:
+        raise checks.UsageError(
+            f"data.crop is {size}, but the inputs have shape {image}; only"
+            " images [H, W, C] at least as large can be cut."
+        )
+
+    def augment(key: jax.Array, batch: Any) -> Any:
+        x, y = patches.random_squares(key, batch.x, batch.y, size)
+        return batch._replace(x=x, y=y)
+
+    return augment
 
 
 def cross_entropy(logits: jax.Array, batch: Any) -> Sums:

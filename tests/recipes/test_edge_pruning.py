@@ -181,6 +181,30 @@ def test_the_weights_rule_trains_the_same_network(run, recipe, batch):
     np.testing.assert_array_equal(mean_of(finished), mean_of(end.stats))
 
 
+def test_what_no_array_holds_is_learned_as_it_is(key):
+    """A normalisation's scale beside a kernel, moved by hand."""
+    learn = edge_pruning.Learn("mask", 0.5, "signed", 0.0, 0.0, 1)
+    rule = edge_pruning.mask_rule(learn)
+    params = {"kernel": jnp.ones((3, 3, 4, 5)), "scale": jnp.arange(5.0)}
+    learned, memory = jax.jit(rule.init)(key, params)
+    np.testing.assert_array_equal(learned["scale"], params["scale"])
+    assert memory.weights["scale"] is None and memory.mask["scale"] is None
+    view = rule.view(learned, memory)
+    assert isinstance(view["kernel"], hardware.MaskedRandom)
+    np.testing.assert_array_equal(view["scale"], params["scale"])
+    slope = jax.grad(lambda p: (rule.view(p, memory)["scale"] ** 2).sum())
+    np.testing.assert_array_equal(slope(learned)["scale"], 2 * params["scale"])
+    # Only cells are programmed, and only they are counted.
+    moved = {"kernel": learned["kernel"][::-1], "scale": 0 * params["scale"]}
+    after, sums = jax.jit(rule.advance)(learned, moved, memory)
+    flips = (after.mask["kernel"] != memory.mask["kernel"]).sum()
+    assert sums["flips/total"] == flips > 0
+    assert after.mask["scale"] is None
+    summary = rule.summary(after)
+    assert summary["flips_per_weight"] == flips / 180
+    assert summary["initial_resets"] == 90
+
+
 def test_scores_are_kaiming_uniform(key):
     learn = edge_pruning.Learn("mask", 0.5, "signed", 0.0, 0.0, 1)
     kernel = {"kernel": jnp.ones((4, 1000))}

@@ -7,7 +7,7 @@ from jaxedge import models
 from jaxedge.core.checks import UsageError
 from jaxedge.hardware import devices
 from jaxedge.hardware.adc import Adc
-from jaxedge.recipes import edge_pruning, settings
+from jaxedge.recipes import edge_pruning, in_memory, settings
 
 BAD = [
     ("model.name", "cnnn", "unknown model.name 'cnnn'. Did you mean 'cnn'"),
@@ -41,6 +41,9 @@ BAD = [
     ("optimizer.momentum", 1.1, "optimizer.momentum is 1.1"),
     ("optimizer.momentum", -0.1, "optimizer.momentum is -0.1"),
     ("optimizer.weight_decay", -1.0, "optimizer.weight_decay is -1.0"),
+    ("optimizer.name", "adm", "unknown optimizer.name 'adm'. Did you mean"),
+    ("data.crop", 0, "data.crop is 0"),
+    ("train.score", "auc", "unknown train.score 'auc'"),
     ("train.epochs", -1, "train.epochs is -1"),
     ("train.epochs", 2.5, "train.epochs is 2.5, but must be int"),
     ("train.batch", 0, "train.batch is 0"),
@@ -79,6 +82,27 @@ def test_networks_take_so_many_widths(config):
         edge_pruning.parse(config({"model.name": "cnn"}))
     with pytest.raises(UsageError, match=r"\(6,\).*takes 4.*64, 32, 128, 256"):
         edge_pruning.parse(config({"model.name": "crnn"}))
+    two = {"model.name": "unet", "model.widths": (8, 8)}
+    with pytest.raises(UsageError, match=r"\(8, 8\).*takes 1.*\(32,\)"):
+        edge_pruning.parse(config(two))
+
+
+def test_fields_with_a_default_may_be_missing(config):
+    given = edge_pruning.parse(config())
+    assert given.optimizer.name == "sgd" and given.data.crop is None
+    changes = {"optimizer.name": "adam", "data.crop": 3, "train.score": "dice"}
+    given = edge_pruning.parse(config(changes))
+    assert (given.optimizer.name, given.data.crop) == ("adam", 3)
+    assert given.train.score == "dice"
+
+
+def test_what_a_recipe_does_not_look_at_stays_as_it_is(config):
+    for changes, words in (
+        ({"data.crop": 3}, "data.crop is 3.*leave it at None"),
+        ({"train.score": "dice"}, "train.score is 'dice'.*at 'accuracy'"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            in_memory.parse(config({"recipe": "in_memory", **changes}))
 
 
 def test_fields_must_be_complete_and_known(config):
@@ -121,6 +145,8 @@ def test_config_dicts_and_lists_become_plain(config):
 def test_the_model_of_a_config():
     mlp = settings.Model("mlp", (8, 7), 3, "tensor")
     assert settings.make_model(mlp, 5) == models.Mlp((8, 7, 5), 3, "tensor")
+    unet = settings.Model("unet", (8,), 6, "example")
+    assert settings.make_model(unet, 2) == models.Unet(2, 8, 6)
     cnn = settings.Model("cnn", (4, 3, 9), None, "example")
     assert settings.make_model(cnn, 5) == models.Cnn(5, (4, 3), 9, None)
 
@@ -170,3 +196,27 @@ def test_sgd_is_torchs_with_a_cosine_by_epoch(momentum, decay):
         epoch = step // per_epoch
         want = want - rate * (1 + np.cos(np.pi * epoch / epochs)) / 2 * buffer
         np.testing.assert_allclose(p, want, rtol=1e-5, atol=1e-6)
+
+
+def test_adam_is_torchs_with_a_cosine_by_epoch():
+    rate, momentum, decay, epochs, per_epoch = 0.1, 0.8, 0.05, 3, 2
+    given = settings.Optimizer(rate, momentum, decay, "adam")
+    adam = settings.make_optimizer(given, epochs, per_epoch)
+    rng = np.random.default_rng(0)
+    p = want = rng.normal(size=5)
+    p, first, second = jnp.asarray(p, jnp.float32), 0, 0
+    state = adam.init(p)
+    for step in range(epochs * per_epoch):
+        g = rng.normal(size=5)
+        delta, state = adam.update(jnp.asarray(g, jnp.float32), state, p)
+        p = p + delta
+        # torch's Adam: decay in the slope, betas (momentum, .999), eps 1e-8.
+        g = g + decay * want
+        first = momentum * first + (1 - momentum) * g
+        second = 0.999 * second + 0.001 * g**2
+        mean = first / (1 - momentum ** (step + 1))
+        square = second / (1 - 0.999 ** (step + 1))
+        epoch = step // per_epoch
+        cosine = (1 + np.cos(np.pi * epoch / epochs)) / 2
+        want = want - rate * cosine * mean / (np.sqrt(square) + 1e-8)
+        np.testing.assert_allclose(p, want, rtol=1e-4, atol=1e-5)

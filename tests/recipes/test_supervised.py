@@ -151,3 +151,38 @@ def test_hardware_in_the_loop(key, batch, fresh):
     # The chip belongs to the key of the run.
     np.testing.assert_array_equal(losses(key, 0.1, 0.0), chips)
     assert losses(jax.random.key(1), 0.1, 0.0)[0] != chips[0]
+
+
+def test_steps_see_other_squares_of_their_images(key):
+    """A sum of all pixels is learned from the squares that were cut."""
+    crop = supervised.crops(2, (4, 4, 1))
+    assert crop is not None
+    seen = []
+
+    def augment(key, batch):
+        batch = crop(key, batch)
+        seen.append(batch.x.shape)
+        return batch
+
+    recipe = supervised.make(
+        models.Mlp((3,)),
+        jnp.ones((1, 2, 2, 1)),
+        supervised.weights_rule(),
+        optax.sgd(0.0),
+        augment=augment,
+    )
+    x = jax.random.normal(key, (20, 4, 4, 1))
+    batch = data.Batch(x, jnp.zeros(20, jnp.int32), jnp.ones(20))
+    state, update = recipe.init(key), jax.jit(recipe.update)
+    following, first = update(state, batch)
+    _, again = update(state, batch)
+    _, second = update(following, batch)
+    assert seen == [(20, 2, 2, 1)]
+    assert first["loss"] == again["loss"] != second["loss"]
+
+
+def test_only_images_as_large_are_cut():
+    assert supervised.crops(None, (4,)) is None
+    for shape in ((4, 3, 1), (16,)):
+        with pytest.raises(UsageError, match="data.crop is 4, but the inputs"):
+            supervised.crops(4, shape)
