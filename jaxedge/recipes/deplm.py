@@ -154,6 +154,7 @@ def build(
     classes: int,
     steps_per_epoch: int,
     data_root: str | os.PathLike[str] | None = None,
+    chip: jax.Array | None = None,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -163,11 +164,12 @@ def build(
         classes: number of classes of the data set.
         steps_per_epoch: batches of a pass, more than `learn.calibrate`.
         data_root: not looked at; this recipe reads no files.
+        chip: not looked at; no chip is in its training loop.
 
     Raises:
         UsageError: if the batches that calibrate leave none to learn from.
     """
-    del data_root
+    del data_root, chip
     learn, batches = given.learn, given.train.epochs * steps_per_epoch
     if batches <= learn.calibrate:
         raise checks.UsageError(

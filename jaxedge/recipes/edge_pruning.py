@@ -213,6 +213,7 @@ def build(
     classes: int,
     steps_per_epoch: int,
     data_root: str | os.PathLike[str] | None = None,
+    chip: jax.Array | None = None,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -222,6 +223,7 @@ def build(
         classes: number of classes of the data set.
         steps_per_epoch: for the learning-rate schedule.
         data_root: not looked at; this recipe reads no files.
+        chip: programs the chip of `train.hardware` "one_chip".
     """
     del data_root
     model = settings.make_model(given.model, classes)
@@ -234,7 +236,7 @@ def build(
         given.optimizer, given.train.epochs, steps_per_epoch
     )
     placement = supervised.place(
-        given.train.hardware, settings.make_plan(given.hardware)
+        given.train.hardware, settings.make_plan(given.hardware), chip
     )
     return supervised.make(
         model, jnp.asarray(example), rule, optimiser, placement

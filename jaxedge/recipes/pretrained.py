@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxedge import data
@@ -65,6 +66,7 @@ def build(
     classes: int,
     steps_per_epoch: int,
     data_root: str | os.PathLike[str] | None = None,
+    chip: jax.Array | None = None,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -74,6 +76,7 @@ def build(
         classes: number of classes of the data set.
         steps_per_epoch: for the learning-rate schedule.
         data_root: folder that holds `checkpoints/`, as in `data.load`.
+        chip: programs the chip of `train.hardware` "one_chip".
 
     Raises:
         UsageError: if the file is missing, damaged or of another network, or
@@ -94,7 +97,7 @@ def build(
         supervised.weights_rule(),
         optimiser,
         supervised.place(
-            given.train.hardware, settings.make_plan(given.hardware)
+            given.train.hardware, settings.make_plan(given.hardware), chip
         ),
         start,
     )

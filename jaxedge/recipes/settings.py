@@ -88,11 +88,11 @@ class Train(NamedTuple):
         checkpoint_every: epochs between checkpoints.
         select_on: split that chooses the best epoch. "test" repeats the
             papers' released code and leaks the test set into the choice.
-        hardware: "ideal", "one_chip" (the same chip at every step),
-            "fresh_chips" (a new chip at every step) or "aged_chips" (a new one
-            at any time since programming up to `hardware.seconds`). Converters
-            in training have their full scale, whatever percentiles a study
-            sets them by.
+        hardware: "ideal", "one_chip" (at every step the first chip of the
+            study, so that the network is one for this chip), "fresh_chips" (a
+            new chip at every step) or "aged_chips" (a new one at any time
+            since programming up to `hardware.seconds`). Converters in training
+            have their full scale, whatever percentiles a study sets them by.
     """
 
     epochs: int

@@ -66,11 +66,13 @@ class Placement(NamedTuple):
         aged: every step has a time since programming of its own, uniform in
             log(1 s + t) up to that of the plan, a `crossbar.Spec`: training
             aware of drift.
+        chip: key that programs the one chip; None draws it of the run's key.
     """
 
     plan: Any = None
     fresh: bool = True
     aged: bool = False
+    chip: jax.Array | None = None
 
 
 def weights_rule() -> Rule:
@@ -87,8 +89,13 @@ def weights_rule() -> Rule:
 _IDEAL = Placement()
 
 
-def place(on: str, plan: Any) -> Placement:
+def place(on: str, plan: Any, chip: jax.Array | None = None) -> Placement:
     """The placement of a config's `train.hardware`, see `settings.Train`.
+
+    Args:
+        on: `train.hardware`.
+        plan: the hardware.
+        chip: as in `Placement`.
 
     Raises:
         UsageError: for chips of any age where the hardware has none.
@@ -100,7 +107,7 @@ def place(on: str, plan: Any) -> Placement:
             f" {plan.seconds}; give the greatest age in seconds."
         )
     fresh = aged or on == "fresh_chips"
-    return Placement(None if on == "ideal" else plan, fresh, aged)
+    return Placement(None if on == "ideal" else plan, fresh, aged, chip)
 
 
 def make(
@@ -143,8 +150,10 @@ def make(
     def on_hardware(state: State, params: Any) -> tuple[Any, Any]:
         if placement.plan is None:
             return params, None
-        step = state.step if placement.fresh else None
-        chip = stream(state.key, "training chip", step)
+        chip = placement.chip
+        if chip is None or placement.fresh:
+            step = state.step if placement.fresh else None
+            chip = stream(state.key, "training chip", step)
         read = stream(state.key, "training read", state.step)
         plan = placement.plan
         if placement.aged:

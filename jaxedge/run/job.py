@@ -21,6 +21,7 @@ from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run import hosts, loop, metrics, report, study, sweeps, workdir
 from jaxedge.run.checkpoint import Checkpoints
+from jaxedge.run.chips import first_chip
 
 _PACKAGES = ("jaxedge", "jax", "jaxlib", "flax", "optax", "numpy")
 _UNKNOWN = "not published; labelled default"
@@ -31,7 +32,6 @@ _SOURCES = {
     "dac_joules": _UNKNOWN,
     "op_joules": "300 W / 624 TOPS",
 }
-
 
 # Parts of a config that are no recipe's.
 _OWN = ("recipe", "seed", "study", "chips", "energy")
@@ -98,12 +98,14 @@ def resolve(config: Any, data_root: str | None) -> Job:
             f"train.batch is {given.train.batch}, but the training split of"
             f" {given.data.name} has {rows} examples."
         )
+    key = jax.random.key(config.seed)
     recipe = module.build(
         given,
         splits["train"].x[:1],
         len(splits["train"].classes),
         rows // given.train.batch,
         data_root,
+        first_chip(stream(key, "study")),
     )
     study.check_lessons(recipe, splits["train"])
     spec = settings.make_plan(given.hardware)
@@ -122,7 +124,7 @@ def resolve(config: Any, data_root: str | None) -> Job:
         chips,
         sweeps.parse(config.study, chips.levels, spec, layers),
         costs,
-        jax.random.key(config.seed),
+        key,
     )
 
 
@@ -234,11 +236,13 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
 def _found(job: Job, result: study.Study) -> dict[str, Any]:
     """What a study says, for the record that lies beside its arrays."""
     threshold = job.chips.threshold
+    # Recipes without a gradient have no such field.
+    trained = getattr(job.given.train, "hardware", None) == "one_chip"
     return {
         "study": result.name,
         "words": job.config["study"],
         "hardware": job.config["hardware"],
-        "chips": study.summary(result, threshold),
+        "chips": study.summary(result, threshold, trained),
         "sweeps": study.swept_summary(result, threshold),
     }
 
@@ -301,9 +305,9 @@ def test(job: Job, variables: Any) -> dict[str, float]:
 
 def one_chip(job: Job, variables: Any) -> Any:
     """The parameters on the first chip of the study."""
-    key = jax.random.split(stream(stream(job.key, "study"), "chips"), 1)[0]
-    deploy = jax.jit(hardware.deploy)  # One program, not hundreds.
-    return deploy(stream(key, "chip"), variables["params"], job.spec)
+    key = first_chip(stream(job.key, "study"))
+    # Compiled: one program, not hundreds.
+    return jax.jit(hardware.deploy)(key, variables["params"], job.spec)
 
 
 def ledger(job: Job, variables: Any) -> dict[str, Any]:

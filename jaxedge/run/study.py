@@ -14,12 +14,12 @@ from rich.progress import Progress
 
 from jaxedge import data, hardware
 from jaxedge.core import checks
-from jaxedge.core.keys import chip_keys, stream
+from jaxedge.core.keys import stream
 from jaxedge.hardware import calibration, crossbar
 from jaxedge.recipes.recipe import Recipe, add
 from jaxedge.run import hosts, results, statistics, sweeps, tasks
 from jaxedge.run.checkpoint import digest
-from jaxedge.run.chips import MODES, chip_map, replicate
+from jaxedge.run.chips import MODES, chip_map, programming, replicate, wafer
 from jaxedge.run.loop import Preempted, Stop
 
 _RATE = "rate/chips"  # Beside the arrays of a finished study.
@@ -119,7 +119,7 @@ def chip_score(recipe: Recipe) -> Callable[..., jax.Array]:
     """
 
     def score(key, variables, test: Frames, plan) -> jax.Array:
-        params = hardware.deploy(stream(key, "chip"), variables["params"], plan)
+        params = hardware.deploy(programming(key), variables["params"], plan)
         test, rest = Frames(*test[:3]), test
         if rest.samples is not None:
             params = calibration.fit(
@@ -253,10 +253,14 @@ def calibrated(spec: crossbar.Spec) -> bool:
     return (spec.adc_percentile or spec.input_percentile) is not None
 
 
-def summary(study: Study, threshold: float) -> dict[str, float | int]:
-    """The figures of the chips at the config's hardware."""
+def summary(
+    study: Study, threshold: float, trained: bool = False
+) -> dict[str, float | int]:
+    """The figures of the chips; of the first too if it was `trained` for."""
     accuracy = study.arrays["accuracy"]
+    first = {"trained_chip": float(accuracy[0])} if trained else {}
     return {
+        **first,
         "n": int(accuracy.size),
         **statistics.describe(accuracy, threshold),
         "threshold": threshold,
@@ -298,7 +302,7 @@ def _compute(
     done = [streams[point].mend() if hosts.leads() else 0 for point in wanted]
     done = hosts.agree(np.array(done, np.int64)).tolist()
     counts = [task.n for task in wanted.values()]
-    keys, total = chip_keys(stream(key, "chips"), max(counts)), sum(counts)
+    keys, total = wafer(key, max(counts)), sum(counts)
     finished = sum(map(min, done, counts))
     clock = _Clock()
     with Progress(disable=not hosts.leads()) as progress:
