@@ -1,11 +1,18 @@
 """Named data sets in memory, and batches of them."""
 
 from collections.abc import Callable
+import functools
 import os
 from pathlib import Path
 
 from jaxedge.core import checks
-from jaxedge.data import cifar10, digits, fashion_mnist, spoken_digits
+from jaxedge.data import (
+    cifar10,
+    digits,
+    fashion_mnist,
+    imagenet100,
+    spoken_digits,
+)
 from jaxedge.data.batches import epoch as epoch
 from jaxedge.data.batches import in_order as in_order
 from jaxedge.data.source import IGNORED as IGNORED
@@ -35,6 +42,8 @@ BUNDLED: dict[str, Callable[[str], Source]] = {"digits": digits.read}
 ON_DISK: dict[str, Callable[[str, Path], Source]] = {
     "cifar10": cifar10.read,
     "fashion_mnist": fashion_mnist.read,
+    "imagenet100": imagenet100.read,
+    "imagenet100_64": functools.partial(imagenet100.read, side=64),
     "spoken_digits": spoken_digits.read,
 }
 
@@ -45,8 +54,9 @@ def load(
     """The named split of a named data set, checked and ready to use.
 
     Args:
-        name: "digits" (bundled), or "cifar10", "fashion_mnist" or
-            "spoken_digits" (under the data root).
+        name: "digits" (bundled), or under the data root "cifar10",
+            "fashion_mnist", "imagenet100" (images of 224 x 224),
+            "imagenet100_64" (the same, 64 x 64) or "spoken_digits".
         split: "train", "valid" or "test".
         root: the folder with one folder a data set; by default that of the
             environment variable JAXEDGE_DATA. A bundled data set needs none
@@ -64,7 +74,8 @@ def load(
     checks.choice("split", split, SPLITS)
     if name in BUNDLED:
         return BUNDLED[name](split)
-    return ON_DISK[name](split, find_root(f"the data set {name!r}", name, root))
+    reader = ON_DISK[name]
+    return reader(split, find_root(f"the data set {name!r}", name, root))
 
 
 def find_root(

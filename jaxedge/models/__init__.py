@@ -13,12 +13,14 @@ from jaxedge.models.layers import Dense as Dense
 from jaxedge.models.mlp import Mlp as Mlp
 from jaxedge.models.pointset import PointClassifier as PointClassifier
 from jaxedge.models.resnet import ResNet as ResNet
+from jaxedge.models.resnet_large import LargeResNet as LargeResNet
 
 __all__ = [
     "Cnn",
     "Conv",
     "Crnn",
     "Dense",
+    "LargeResNet",
     "Mlp",
     "PointClassifier",
     "ResNet",

@@ -31,6 +31,8 @@ class Learn(NamedTuple):
             state; 0 turns the band off.
         dead_band_stop: where the band ends.
         dead_band_steps: improvements of the selection metric on the way.
+        label_smoothing: share of the target that is spread over all classes;
+            0 where a config does not say.
     """
 
     rule: str
@@ -39,6 +41,7 @@ class Learn(NamedTuple):
     dead_band_start: float
     dead_band_stop: float
     dead_band_steps: int
+    label_smoothing: float = 0.0
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -50,6 +53,7 @@ class Learn(NamedTuple):
             "learn.dead_band_stop", self.dead_band_stop, 0, self.dead_band_start
         )
         checks.in_range("learn.dead_band_steps", self.dead_band_steps, 1)
+        checks.in_range("learn.label_smoothing", self.label_smoothing, 0, 1)
 
 
 class Memory(NamedTuple):
@@ -239,7 +243,12 @@ def build(
         given.train.hardware, settings.make_plan(given.hardware), chip
     )
     return supervised.make(
-        model, jnp.asarray(example), rule, optimiser, placement
+        model,
+        jnp.asarray(example),
+        rule,
+        optimiser,
+        placement,
+        smoothing=given.learn.label_smoothing,
     )
 
 

@@ -29,10 +29,11 @@ class Model(NamedTuple):
     """Which network.
 
     Attributes:
-        name: "mlp", "cnn" or "crnn".
+        name: "mlp", "cnn", "crnn", "resnet18" or "resnet50".
         widths: hidden widths of the mlp; for the cnn its two channel counts
             and its hidden width; for the crnn two channel counts, its
-            recurrent state and its hidden width.
+            recurrent state and its hidden width; for a resnet the channels of
+            its first convolution.
         bits: resolution of the activations, None for exact ones.
         over: range of the activation quantiser, "example" or "tensor".
     """
@@ -56,18 +57,37 @@ class Model(NamedTuple):
                 f"model.widths is {self.widths}, but the {self.name} takes"
                 f" {len(example)} numbers, such as {example}."
             )
+        if self.name.startswith("resnet") and self.bits is not None:
+            raise checks.UsageError(
+                f"model.bits is {self.bits}, but the activations of the"
+                f" {self.name} are exact; use None."
+            )
 
 
 # The papers' widths of the networks that take a given number of them.
-_WIDTHS = {"cnn": (64, 16, 128), "crnn": (64, 32, 128, 256)}
+_WIDTHS = {
+    "cnn": (64, 16, 128),
+    "crnn": (64, 32, 128, 256),
+    "resnet18": (64,),
+    "resnet50": (64,),
+}
 
 
 class Sgd(NamedTuple):
-    """Stochastic gradient descent with momentum and cosine decay."""
+    """Stochastic gradient descent with momentum and cosine decay.
+
+    Attributes:
+        learning_rate: the highest.
+        momentum: share of the last step that is added to the next.
+        weight_decay: share of what is learned that is added to its gradient.
+        warmup: epochs in which the rate rises in equal steps before it decays;
+            0 where a config does not say.
+    """
 
     learning_rate: float
     momentum: float
     weight_decay: float
+    warmup: int = 0
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -76,6 +96,7 @@ class Sgd(NamedTuple):
         )
         checks.in_range("optimizer.momentum", self.momentum, 0, 1)
         checks.in_range("optimizer.weight_decay", self.weight_decay, 0)
+        checks.whole("optimizer.warmup", self.warmup)
 
 
 class Train(NamedTuple):
@@ -179,7 +200,16 @@ _MODELS: dict[str, Callable[[Model, int], nn.Module]] = {
         bits=m.bits,
         over=m.over,
     ),
+    "resnet18": lambda m, classes: _resnet(m, classes, 18),
+    "resnet50": lambda m, classes: _resnet(m, classes, 50),
 }
+
+
+def _resnet(m: Model, classes: int, depth: int) -> nn.Module:
+    """Without what no array holds, as allenai/hidden-networks has it."""
+    return models.LargeResNet(
+        classes, depth, m.widths[0], affine=False, bias=False
+    )
 
 
 def make_model(model: Model, classes: int) -> nn.Module:
@@ -210,12 +240,27 @@ def make_sgd(
 ) -> optax.GradientTransformation:
     """Momentum with weight decay in the gradient and cosine decay by epoch.
 
-    The form of torch's SGD and CosineAnnealingLR, stepped once an epoch.
+    The form of torch's SGD and CosineAnnealingLR, stepped once an epoch. With
+    a warm-up the first of its w epochs has 1/w of the rate, the last all of
+    it, and the decay fills the others (as in allenai/hidden-networks).
+
+    Raises:
+        UsageError: for a warm-up that leaves no epoch.
     """
+    if sgd.warmup and sgd.warmup >= epochs:
+        raise checks.UsageError(
+            f"optimizer.warmup is {sgd.warmup}, but train.epochs is {epochs};"
+            " leave an epoch after the warm-up."
+        )
 
     def rate(step: Any) -> Any:
         epoch = step // steps_per_epoch
-        return sgd.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
+        share = (epoch - sgd.warmup) / (epochs - sgd.warmup)
+        decayed = 0.5 * (1 + jnp.cos(jnp.pi * share))
+        rising = (epoch + 1) / max(sgd.warmup, 1)
+        return sgd.learning_rate * jnp.where(
+            epoch < sgd.warmup, rising, decayed
+        )
 
     return optax.chain(
         optax.add_decayed_weights(sgd.weight_decay),
@@ -228,7 +273,8 @@ def unpack(kind: type[T], section: Any, name: str) -> T:
 
     Args:
         kind: a NamedTuple class, with `check` where it has ranges.
-        section: a mapping with exactly the fields of `kind`.
+        section: a mapping with exactly the fields of `kind`, but for those
+            that have a default.
         name: the section's name, for messages.
 
     Raises:
@@ -246,6 +292,8 @@ def unpack(kind: type[T], section: Any, name: str) -> T:
         if key not in fields:
             raise checks.unknown(f"config field {name}.", key, fields)
     for field in fields:
+        if field not in values and field in kind._field_defaults:  # type: ignore
+            continue
         if field not in values:
             raise checks.UsageError(
                 f"config.{name} lacks the field {field!r}; give it a value."

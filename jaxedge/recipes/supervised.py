@@ -117,6 +117,7 @@ def make(
     optimiser: optax.GradientTransformation,
     placement: Placement = _IDEAL,
     start: Any = None,
+    smoothing: float = 0.0,
 ) -> Recipe:
     """A recipe that minimises cross-entropy by gradients.
 
@@ -128,6 +129,8 @@ def make(
         placement: hardware in the training loop.
         start: variables to begin with, "params" and "batch_stats"; None draws
             them.
+        smoothing: share of the target that is spread over all classes; the
+            loss that is told is without.
 
     Returns:
         A recipe whose batches have `x`, `y` and `weight`, and whose sums are
@@ -174,7 +177,11 @@ def make(
                 mutable=["batch_stats"],
             )
             sums = cross_entropy(logits, batch)
-            return sums["loss"] / sums["count"], (sums, changed)
+            target = sums["loss"]
+            if smoothing:
+                even = evenness(logits, batch)
+                target = (1 - smoothing) * target + smoothing * even
+            return target / sums["count"], (sums, changed)
 
         grads, (sums, changed) = jax.grad(loss, has_aux=True)(state.learned)
         delta, opt = optimiser.update(grads, state.opt, state.learned)
@@ -229,6 +236,12 @@ def cross_entropy(logits: jax.Array, batch: Any) -> Sums:
         "loss": (loss * weight).sum(),
         "accuracy": (right * weight).sum(),
     }
+
+
+def evenness(logits: jax.Array, batch: Any) -> jax.Array:
+    """Cross-entropy with equal shares of all classes, as `cross_entropy`."""
+    even = -jax.nn.log_softmax(logits).mean(-1)
+    return (even * label_weights(batch)).sum()
 
 
 def label_weights(batch: Any) -> jax.Array:

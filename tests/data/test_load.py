@@ -18,7 +18,7 @@ def test_unknown_data_set():
         "'fashon_mnist'.*mean 'fashion_mnist'.*digits", "fashon_mnist", "test"
     )
     fails(
-        "data set 'x'. Known: cifar10, digits, fashion_mnist, spoken_digits",
+        "data set 'x'. Known: cifar10, digits, fashion_mnist, imagenet100",
         "x",
         "test",
     )

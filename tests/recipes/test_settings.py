@@ -151,6 +151,19 @@ def test_the_plan_of_a_config(config):
         settings.unpack(settings.Hardware, given, "h")
 
 
+def test_a_warm_up_rises_in_equal_steps_and_the_decay_fills_the_rest():
+    sgd = settings.make_sgd(settings.Sgd(0.2, 0.0, 0.0, warmup=2), 5, 3)
+    state, rates = sgd.init(jnp.zeros(())), []
+    for _ in range(15):
+        delta, state = sgd.update(jnp.ones(()), state, jnp.zeros(()))
+        rates.append(-float(delta))
+    cosine = [(1 + np.cos(np.pi * e / 3)) / 2 for e in range(3)]
+    want = 0.2 * np.repeat([0.5, 1.0, *cosine], 3)
+    np.testing.assert_allclose(rates, want, rtol=1e-5)
+    with pytest.raises(UsageError, match="warmup is 5, but train.epochs is 5"):
+        settings.make_sgd(settings.Sgd(0.2, 0.0, 0.0, warmup=5), 5, 3)
+
+
 @pytest.mark.parametrize("momentum, decay", [(0.9, 5e-4), (0.0, 0.0)])
 def test_sgd_is_torchs_with_a_cosine_by_epoch(momentum, decay):
     rate, epochs, per_epoch = 0.1, 3, 2
