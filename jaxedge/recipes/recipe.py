@@ -50,6 +50,8 @@ class Recipe(NamedTuple):
             is no mean over examples.
         score: the metric that chooses the best epoch and judges chips; the
             larger the better, in [0, 1].
+        trial: state -> variables by which the best epoch is chosen, where they
+            are not those of `finish`: a network for one chip, on that chip.
     """
 
     init: Callable[[jax.Array], Any]
@@ -63,6 +65,7 @@ class Recipe(NamedTuple):
     lessons: int = 0
     measure: Callable[[Sums], dict[str, jax.Array]] = ratios
     score: str = "accuracy"
+    trial: Callable[[Any], Any] | None = None
 
 
 def mean(

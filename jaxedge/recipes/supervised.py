@@ -150,13 +150,17 @@ def make(
             opt=optimiser.init(learned),
         )
 
+    def one_chip(state: State) -> jax.Array:
+        if placement.chip is not None:
+            return placement.chip
+        return stream(state.key, "training chip")
+
     def on_hardware(state: State, params: Any) -> tuple[Any, Any]:
         if placement.plan is None:
             return params, None
-        chip = placement.chip
-        if chip is None or placement.fresh:
-            step = state.step if placement.fresh else None
-            chip = stream(state.key, "training chip", step)
+        chip = one_chip(state)
+        if placement.fresh:
+            chip = stream(state.key, "training chip", state.step)
         read = stream(state.key, "training read", state.step)
         plan = placement.plan
         if placement.aged:
@@ -200,6 +204,13 @@ def make(
         params = rule.view(state.learned, state.memory)
         return {"params": params, "batch_stats": state.stats}
 
+    def trial(state: State) -> Any:
+        variables = finish(state)
+        chip = hardware.deploy(
+            one_chip(state), variables["params"], placement.plan
+        )
+        return {**variables, "params": chip}
+
     def forward(
         variables: Any, x: jax.Array, key: jax.Array | None = None, **apply
     ) -> Any:
@@ -216,7 +227,17 @@ def make(
     def summary(state: State) -> dict[str, jax.Array]:
         return rule.summary(state.memory)
 
-    return Recipe(init, update, finish, evaluate, review, forward, summary)
+    for_one = placement.plan is not None and not placement.fresh
+    return Recipe(
+        init,
+        update,
+        finish,
+        evaluate,
+        review,
+        forward,
+        summary,
+        trial=trial if for_one else None,
+    )
 
 
 def cross_entropy(logits: jax.Array, batch: Any) -> Sums:

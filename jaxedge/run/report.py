@@ -135,6 +135,9 @@ def _headline(summary: Json) -> str:
                 f"worst {text.percent(chips['accuracy_min'])}",
             ),
         ]
+        if (own := chips.get("trained_chip")) is not None:
+            # Beside the others it is one of them.
+            cards.append(("The chip it was trained for", text.percent(own), ""))
     if energy := summary.get("energy"):
         cards.append(
             (
