@@ -8,6 +8,7 @@ goes on where it was.
 from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -116,9 +117,9 @@ def reproduce(
     """
     entry, rows = ENTRIES[name], []
     for seed in range(seeds):
-        for place, (label, own) in enumerate(entry.points.items()):
+        for label, own in entry.points.items():
             print(f"{name}: seed {seed}, {label}", flush=True)
-            workdir = folder / f"{place}-{seed}"
+            workdir = folder / f"{re.sub(r'[^.0-9a-z]+', '-', label)}-{seed}"
             flags = (
                 f"--config={entry.config}",
                 f"--workdir={workdir}",
