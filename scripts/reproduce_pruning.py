@@ -259,6 +259,14 @@ def page(content: Mapping[str, Any]) -> list[str]:
         f" {chips} chips a seed. Flips: switched weights per weight over the"
         " whole training, without the initial pruning.",
     ]
+    # The presets of as-formed cells, and the setting of that name.
+    words = ("formed", "random", "measured")
+    if any(word in label for label in content["summary"] for word in words):
+        lines.append(
+            "As-formed cells are random weights themselves: what the network is"
+            " on ideal hardware means nothing for them, and a mask is one for"
+            " the chip whose weights it has seen."
+        )
     more = [name for name in PAIRS if name in content["runs"][0]]
     if more:
         lines.append(
