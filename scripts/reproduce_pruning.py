@@ -158,7 +158,7 @@ def pairs(network: Any, chip: Any) -> dict[str, float]:
         chip: the same on a chip.
 
     Returns:
-        Means over all layers, S: the difference of a pair that is kept and of
+        Means over all layers, uS: the difference of a pair that is kept and of
         one that is pruned, without its sign, and a cell of a pruned pair.
     """
     kept, pruned, off = [], [], []
@@ -175,8 +175,9 @@ def pairs(network: Any, chip: Any) -> dict[str, float]:
         kept.append(apart_IxO[mask_IxO])
         pruned.append(apart_IxO[~mask_IxO])
         off.append(g_2xIxO[:, ~mask_IxO].ravel())
-    means = (float(np.concatenate(part).mean()) for part in (kept, pruned, off))
-    return dict(zip(PAIRS, means, strict=True))
+    means = [np.concatenate(part).mean() for part in (kept, pruned, off)]
+    micro = [round(float(mean) / devices.MICRO, 4) for mean in means]
+    return dict(zip(PAIRS, micro, strict=True))
 
 
 def figures(folder: Path) -> dict[str, Any]:
@@ -289,7 +290,7 @@ def page(content: Mapping[str, Any]) -> list[str]:
             )
         ]  # fmt: skip
         cells.append(_shown(said["flips_per_weight_in_all"], 1))
-        cells += [_shown(said[name], 1 / devices.MICRO) for name in more]
+        cells += [_shown(said[name], 1) for name in more]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
 
