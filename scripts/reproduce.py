@@ -3,6 +3,7 @@
 Edge pruning trains the mask of a random network and the weights of the same
 network, and puts the masked one on a thousand chips. Training in memory trains
 the same network in digital weights and in cells. An entry of
+`reproduce_pruning.ENTRIES` repeats edge pruning at several settings, one of
 `reproduce_resnet.CONFIGS` puts a published network on a hundred chips;
 `half_sparse` compares pairs of cells under read noise.
 """
@@ -22,12 +23,15 @@ from typing import Any
 import jax
 import numpy as np
 import reproduce_half_sparse
+import reproduce_pruning
+from reproduce_pruning import spread
 import reproduce_resnet
 
 from jaxedge.core import checks
 from jaxedge.run import job, loop, main, spread_over_cores, workdir
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
 CONFIGS = {
     "edge_pruning_digits": "configs/edge_pruning.py:digits",
     "edge_pruning_fashion_mnist": "configs/edge_pruning.py:fashion_mnist",
@@ -50,13 +54,15 @@ RULES = {
 def console(arguments: Sequence[str]) -> int:
     """Runs one entry."""
     sparse = reproduce_half_sparse.NAME
-    names = [*CONFIGS, *reproduce_resnet.CONFIGS, sparse]
+    compared = reproduce_pruning.ENTRIES
+    names = [*CONFIGS, *compared, *reproduce_resnet.CONFIGS, sparse]
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
         return 0 if not arguments else 2
     name, seeds, rest = arguments[0], 3, []
     for argument in arguments[1:]:
-        if name in CONFIGS and argument.startswith("--seeds="):
+        seeded = name not in reproduce_resnet.CONFIGS
+        if seeded and argument.startswith("--seeds="):
             seeds = int(argument.removeprefix("--seeds="))
         else:
             rest.append(argument)
@@ -67,6 +73,8 @@ def console(arguments: Sequence[str]) -> int:
                 reproduce(name, seeds, rest, stop)
             elif name == sparse:
                 reproduce_pairs(rest, stop)
+            elif name in compared:
+                compare(name, seeds, rest, stop)
             else:
                 reproduce_published(name, rest, stop)
     except checks.UsageError as error:
@@ -89,6 +97,23 @@ def reproduce(
                 {"seed": seed, "rule": rule} | one(name, seed, rule, rest, stop)
             )
     found = {"summary": summary(name, rows), "runs": rows}
+    write(name, [f"--seeds={seeds}", *rest], started, found, page)
+
+
+def compare(
+    name: str, seeds: int, rest: Sequence[str], stop: loop.Stop
+) -> None:
+    """Settings of edge pruning; writes docs/results/NAME.{json,md,svg}."""
+    started = commit()
+    folder = ROOT / "runs" / "reproduce" / name
+    found = reproduce_pruning.reproduce(name, seeds, rest, folder, stop)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    drawn = reproduce_pruning.draw(name, found, RESULTS / f"{name}.svg")
+
+    def page(content: Mapping[str, Any]) -> list[str]:
+        picture = ["", f"![{name}]({name}.svg)"] if drawn else []
+        return [*reproduce_pruning.page(content), *picture]
+
     write(name, [f"--seeds={seeds}", *rest], started, found, page)
 
 
@@ -128,10 +153,9 @@ def write(
         **found,
     }
     text = "\n".join([*head(name, content), *page(content)]) + "\n"
-    folder = ROOT / "docs" / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    workdir.write_json(folder / f"{name}.json", content)
-    (folder / f"{name}.md").write_text(text)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    workdir.write_json(RESULTS / f"{name}.json", content)
+    (RESULTS / f"{name}.md").write_text(text)
     print(text)
 
 
@@ -151,14 +175,7 @@ def one(
     resolved = job.resolve(options.config, options.data_root)
     if rule == "mask":
         job.run(resolved, folder, stop)
-        found = json.loads((folder / "summary.json").read_text())
-        return {
-            "test_accuracy": found["metrics"]["test_accuracy"],
-            "flips_per_weight": found["metrics"]["flips_per_weight"],
-            "chips": found["chips"],
-            "joules_hardware": found["energy"]["joules_hardware"],
-            "seconds": found["seconds"],
-        }
+        return reproduce_pruning.figures(folder)
     workdir.check(folder, resolved.config, study=False)
     workdir.create(folder, resolved.config)
     start = time.monotonic()
@@ -173,7 +190,7 @@ def one(
     counts = jax.device_get(resolved.recipe.summary(state))
     return {
         "test_accuracy": metrics["test_accuracy"],
-        "flips_per_weight": float(counts.get("flips_per_weight", 0)),
+        **reproduce_pruning.flips(folder, counts),
         "seconds": {"train": round(seconds, 1)},
     }
 
@@ -187,14 +204,14 @@ def summary(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     trained = np.array(
         [r["test_accuracy"] for r in rows if r["rule"] == "weights"]
     )
-    chips = np.array([r["chips"]["score_mean"] for r in mask])
+    chips = np.array([r["chips_mean"] for r in mask])
     return {
         "mask_only": spread(ideal),
         "trained_weights": spread(trained),
         "mask_below_weights": spread(trained - ideal),
         "chips_mean": spread(chips),
         "chips_below_ideal": spread(ideal - chips),
-        "yield": spread(np.array([r["chips"]["yield"] for r in mask])),
+        "yield": spread(np.array([r["yield"] for r in mask])),
         **of_band(mask, [r for r in rows if r["rule"] == NO_BAND]),
     }
 
@@ -208,7 +225,7 @@ def of_band(
     lost, share = [], []
     for with_band, without in zip(mask, free, strict=True):
         lost.append(without["test_accuracy"] - with_band["test_accuracy"])
-        flips = (row["flips_per_weight"] for row in (with_band, without))
+        flips = (row["flips_per_weight_in_all"] for row in (with_band, without))
         share.append(np.divide(*flips))
     return {
         "accuracy_lost_to_dead_band": spread(np.array(lost)),
@@ -230,14 +247,6 @@ def by_rule(
         for rule in rules[1:]
     }
     return {rule: spread(values) for rule, values in found.items()} | below
-
-
-def spread(values: np.ndarray) -> dict[str, float]:
-    """Mean and sample standard deviation."""
-    return {
-        "mean": round(float(values.mean()), 5),
-        "sd": round(float(values.std(ddof=1)), 5) if len(values) > 1 else 0.0,
-    }
 
 
 def commit() -> str:
@@ -299,19 +308,14 @@ def page(content: Mapping[str, Any]) -> list[str]:
     lines += [
         "",
         "| seed | rule | ideal test (%) | chips mean | sd | 5th percentile |"
-        " worst | training (s) |",
-        "|--:|---|--:|--:|--:|--:|--:|--:|",
+        " worst | flips per weight | training (s) |",
+        "|--:|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in content["runs"]:
-        chips = row.get("chips")
-        figures = (
-            [
-                percent(chips[f"score_{k}"])
-                for k in ("mean", "std", "p05", "min")
-            ]
-            if chips
-            else ["-"] * 4
-        )
+        told = [row.get(f"chips_{k}") for k in ("mean", "std", "p05", "min")]
+        figures = ["-" if value is None else percent(value) for value in told]
+        flips = row.get("flips_per_weight_in_all")
+        figures.append(f"{flips:.2f}" if flips else "-")
         lines.append(
             f"| {row['seed']} | {row['rule']} |"
             f" {percent(row['test_accuracy'])} | {' | '.join(figures)} |"

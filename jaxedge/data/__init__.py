@@ -1,6 +1,7 @@
 """Named data sets in memory, and batches of them."""
 
 from collections.abc import Callable
+import functools
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jaxedge.data import (
     dvs_gesture,
     fashion_mnist,
     geometric_shapes,
+    imagenet100,
     modelnet40,
     nmnist_small,
     shape_parts,
@@ -54,6 +56,8 @@ ON_DISK: dict[str, Callable[[str, Path], Source]] = {
     "dvs_gesture": dvs_gesture.read,
     "fashion_mnist": fashion_mnist.read,
     "geometric_shapes": geometric_shapes.read,
+    "imagenet100": imagenet100.read,
+    "imagenet100_64": functools.partial(imagenet100.read, side=64),
     "modelnet40": modelnet40.read,
     "nmnist_small": nmnist_small.read,
     "shape_parts": shape_parts.read,
@@ -91,7 +95,8 @@ def load(
     checks.choice("split", split, SPLITS)
     if name in BUNDLED:
         return BUNDLED[name](split)
-    return ON_DISK[name](split, find_root(f"the data set {name!r}", name, root))
+    reader = ON_DISK[name]
+    return reader(split, find_root(f"the data set {name!r}", name, root))
 
 
 def parts_of(name: str) -> dict[str, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from jaxedge.models.mlp import Mlp as Mlp
 from jaxedge.models.pointset import PointClassifier as PointClassifier
 from jaxedge.models.pointset import PointSegmenter as PointSegmenter
 from jaxedge.models.resnet import ResNet as ResNet
+from jaxedge.models.resnet_large import LargeResNet as LargeResNet
 from jaxedge.models.unet import Unet as Unet
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Conv",
     "Crnn",
     "Dense",
+    "LargeResNet",
     "Mlp",
     "PointClassifier",
     "PointSegmenter",

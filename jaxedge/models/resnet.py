@@ -28,6 +28,7 @@ class Unit(nn.Module):
         padding: as in `Conv`.
         eps: of the normalisation.
         folded: whether the normalisation is folded, see `fold`.
+        affine: whether the normalisation learns a scale and a bias.
     """
 
     features: int
@@ -36,6 +37,7 @@ class Unit(nn.Module):
     padding: Padding = ((1, 1), (1, 1))
     eps: float = 1e-5
     folded: bool = False
+    affine: bool = True
 
     @nn.compact
     def __call__(
@@ -49,7 +51,7 @@ class Unit(nn.Module):
             bias=self.folded,
         )
         x = conv(x, key)
-        return x if self.folded else Norm(True, self.eps)(x, train)
+        return x if self.folded else Norm(self.affine, self.eps)(x, train)
 
 
 class Block(nn.Module):
@@ -73,14 +75,28 @@ class Block(nn.Module):
     ) -> jax.Array:
         y = self.unit(self.features, stride=self.stride)(x, train, key)
         y = self.unit(self.features)(nn.relu(y), train, key)
-        if x.shape[-1] == self.features and self.stride == 1:
-            return nn.relu(y + x)
-        if self.shortcut == "pad":
-            return nn.relu(y + _padded(x, self.features, self.stride))
-        lead = self.unit(
-            self.features, window=(1, 1), stride=self.stride, padding="VALID"
+        around = lead(
+            self.unit, x, self.features, self.stride, self.shortcut, train, key
         )
-        return nn.relu(y + lead(x, train, key))
+        return nn.relu(y + around)
+
+
+def lead(
+    unit: Callable[..., Unit],
+    x: jax.Array,
+    features: int,
+    stride: int,
+    shortcut: str,
+    train: bool,
+    key: jax.Array | None,
+) -> jax.Array:
+    """A block's input, led around it, in the shape of the block's output."""
+    if x.shape[-1] == features and stride == 1:
+        return x
+    if shortcut == "pad":
+        return _padded(x, features, stride)
+    fit = unit(features, window=(1, 1), stride=stride, padding="VALID")
+    return fit(x, train, key)
 
 
 class ResNet(nn.Module):
@@ -130,7 +146,7 @@ class ResNet(nn.Module):
             same = {"padding": self.padding, "eps": self.eps}
             return Unit(features, folded=self.folded, **{**same, **changes})
 
-        x = _normalised(x, self.mean, self.std)
+        x = normalised(x, self.mean, self.std)
         x = nn.relu(unit(self.channels[0])(x, train, key))
         for stage, features in enumerate(self.channels):
             for block in range((self.depth - 2) // 6):
@@ -147,9 +163,10 @@ class ResNet(nn.Module):
             )
 
 
-def _normalised(
+def normalised(
     x: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> jax.Array:
+    """Images [B, H, W, C] less the mean of each channel, over its deviation."""
     if not x.shape[-1] == len(mean) == len(std):
         raise checks.UsageError(
             f"images of shape {x.shape[1:]} have {x.shape[-1]} channels, but"

@@ -9,6 +9,7 @@ chip learns a readout for itself, from what it reads, noise included.
 import os
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -192,6 +193,7 @@ def build(
     classes: int,
     steps_per_epoch: int,
     data_root: str | os.PathLike[str] | None = None,
+    chip: jax.Array | None = None,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -201,12 +203,13 @@ def build(
         classes: number of classes of the data set.
         steps_per_epoch: batches of a pass.
         data_root: not looked at; this recipe reads no files.
+        chip: not looked at; no chip is in its training loop.
 
     Raises:
         UsageError: if the batches that calibrate leave none to learn from, or
             if one readout is to serve chips of random weights.
     """
-    del data_root
+    del data_root, chip
     learn, plan = given.learn, settings.make_plan(given.hardware)
     if learn.serve == "any" and crossbar.is_random(plan.device):
         raise checks.UsageError(

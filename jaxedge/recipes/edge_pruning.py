@@ -15,7 +15,7 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import map_named
 from jaxedge.learn import masks
-from jaxedge.recipes import scores, settings, supervised
+from jaxedge.recipes import optimizers, scores, settings, supervised
 from jaxedge.recipes.recipe import Recipe, Sums
 
 
@@ -31,6 +31,8 @@ class Learn(NamedTuple):
             state; 0 turns the band off.
         dead_band_stop: where the band ends.
         dead_band_steps: improvements of the selection metric on the way.
+        label_smoothing: share of the target that is spread over all classes;
+            0 where a config does not say.
     """
 
     rule: str
@@ -39,6 +41,7 @@ class Learn(NamedTuple):
     dead_band_start: float
     dead_band_stop: float
     dead_band_steps: int
+    label_smoothing: float = 0.0
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -50,6 +53,7 @@ class Learn(NamedTuple):
             "learn.dead_band_stop", self.dead_band_stop, 0, self.dead_band_start
         )
         checks.in_range("learn.dead_band_steps", self.dead_band_steps, 1)
+        checks.in_range("learn.label_smoothing", self.label_smoothing, 0, 1)
 
 
 class Memory(NamedTuple):
@@ -218,7 +222,7 @@ class Settings(NamedTuple):
     data: settings.Data
     model: settings.Model
     learn: Learn
-    optimizer: settings.Optimizer
+    optimizer: optimizers.Optimizer
     train: settings.Train
     hardware: settings.Hardware
 
@@ -234,6 +238,7 @@ def build(
     classes: int,
     steps_per_epoch: int,
     data_root: str | os.PathLike[str] | None = None,
+    chip: jax.Array | None = None,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -243,6 +248,7 @@ def build(
         classes: number of classes of the data set.
         steps_per_epoch: for the learning-rate schedule.
         data_root: not looked at; this recipe reads no files.
+        chip: programs the chip of `train.hardware` "one_chip".
     """
     del data_root
     model = settings.make_model(given.model, classes)
@@ -252,13 +258,14 @@ def build(
         if given.learn.rule == "mask"
         else supervised.weights_rule()
     )
-    optimiser = settings.make_optimizer(
+    optimiser = optimizers.make(
         given.optimizer, given.train.epochs, steps_per_epoch
     )
     placement = supervised.place(
         given.train.hardware,
         settings.make_plan(given.hardware),
         given.train.input_ranges,
+        chip,
     )
     augment = supervised.crops(given.data.crop, example.shape[1:])
     return supervised.make(
@@ -269,6 +276,7 @@ def build(
         placement,
         score=score,
         augment=augment,
+        smoothing=given.learn.label_smoothing,
     )
 
 

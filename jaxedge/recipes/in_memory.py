@@ -349,6 +349,7 @@ def build(
     classes: int,
     steps_per_epoch: int,
     data_root: str | os.PathLike[str] | None = None,
+    chip: jax.Array | None = None,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -358,8 +359,9 @@ def build(
         classes: number of classes of the data set.
         steps_per_epoch: for the learning-rate schedule.
         data_root: not looked at; this recipe reads no files.
+        chip: not looked at; no chip is in its training loop.
     """
-    del data_root
+    del data_root, chip
     learn, epochs = given.learn, given.train.epochs
 
     def rate(step: jax.Array) -> jax.Array:

@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxedge import data
 from jaxedge.core import checks
 from jaxedge.models import checkpoints, resnet
-from jaxedge.recipes import scores, settings, supervised
+from jaxedge.recipes import optimizers, scores, settings, supervised
 from jaxedge.recipes.recipe import Recipe
 
 FOLDER = "checkpoints"
@@ -49,7 +50,7 @@ class Settings(NamedTuple):
 
     data: settings.Data
     model: Model
-    optimizer: settings.Sgd
+    optimizer: optimizers.Optimizer
     train: settings.Train
     hardware: settings.Hardware
 
@@ -65,6 +66,7 @@ def build(
     classes: int,
     steps_per_epoch: int,
     data_root: str | os.PathLike[str] | None = None,
+    chip: jax.Array | None = None,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -74,6 +76,7 @@ def build(
         classes: number of classes of the data set.
         steps_per_epoch: for the learning-rate schedule.
         data_root: folder that holds `checkpoints/`, as in `data.load`.
+        chip: programs the chip of `train.hardware` "one_chip".
 
     Raises:
         UsageError: if the file is missing, damaged or of another network, or
@@ -85,7 +88,7 @@ def build(
     if given.model.fold:
         start = resnet.fold(start, model.eps)
         model = model.clone(folded=True)
-    optimiser = settings.make_sgd(
+    optimiser = optimizers.make(
         given.optimizer, given.train.epochs, steps_per_epoch
     )
     return supervised.make(
@@ -97,6 +100,7 @@ def build(
             given.train.hardware,
             settings.make_plan(given.hardware),
             given.train.input_ranges,
+            chip,
         ),
         start,
         score=scores.get(given.train.score, classes),

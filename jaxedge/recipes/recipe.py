@@ -54,6 +54,8 @@ class Recipe(NamedTuple):
             its leading axis: what does not depend on a chip, found out once a
             study; None has nothing of that kind.
         learns: names of the layers that learn; None for all.
+        trial: state -> variables by which the best epoch is chosen, where they
+            are not those of `finish`: a network for one chip, on that chip.
     """
 
     init: Callable[[jax.Array], Any]
@@ -69,6 +71,7 @@ class Recipe(NamedTuple):
     score: str = "accuracy"
     prepare: Callable[[Any], Any] | None = None
     learns: tuple[str, ...] | None = None
+    trial: Callable[[Any], Any] | None = None
 
 
 def mean(

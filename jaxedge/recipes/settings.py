@@ -7,15 +7,13 @@ import typing
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
-import jax.numpy as jnp
-import optax
 
 from jaxedge import models
 from jaxedge.core import checks
 from jaxedge.hardware import crossbar, devices
 from jaxedge.hardware.adc import Adc
 from jaxedge.quantize import integer
-from jaxedge.recipes import ranges, scores
+from jaxedge.recipes import scores
 
 T = TypeVar("T")
 
@@ -43,11 +41,11 @@ class Model(NamedTuple):
     """Which network.
 
     Attributes:
-        name: "mlp", "cnn", "crnn" or "unet".
+        name: "mlp", "cnn", "crnn", "unet", "resnet18" or "resnet50".
         widths: hidden widths of the mlp; for the cnn its two channel counts
             and its hidden width; for the crnn two channel counts, its
             recurrent state and its hidden width; for the unet the channels
-            of its first level.
+            of its first level; for a resnet those of its first convolution.
         bits: resolution of the activations, None for exact ones.
         over: range of the activation quantiser, "example" or "tensor".
     """
@@ -71,6 +69,11 @@ class Model(NamedTuple):
                 f"model.widths is {self.widths}, but the {self.name} takes"
                 f" {len(example)} numbers, such as {example}."
             )
+        if self.name.startswith("resnet") and self.bits is not None:
+            raise checks.UsageError(
+                f"model.bits is {self.bits}, but the activations of the"
+                f" {self.name} are exact; use None."
+            )
 
 
 # The papers' widths of the networks that take a given number of them.
@@ -78,44 +81,9 @@ _WIDTHS = {
     "cnn": (64, 16, 128),
     "crnn": (64, 32, 128, 256),
     "unet": (32,),
+    "resnet18": (64,),
+    "resnet50": (64,),
 }
-
-
-class Sgd(NamedTuple):
-    """Stochastic gradient descent with momentum and cosine decay."""
-
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-
-    def check(self) -> None:
-        """Raises UsageError for a field out of range."""
-        checks.in_range(
-            "optimizer.learning_rate", self.learning_rate, 0, open_low=True
-        )
-        checks.in_range("optimizer.momentum", self.momentum, 0, 1)
-        checks.in_range("optimizer.weight_decay", self.weight_decay, 0)
-
-
-class Optimizer(NamedTuple):
-    """How what is learned moves, with cosine decay by epoch.
-
-    Attributes:
-        learning_rate: at the start.
-        momentum: of SGD; Adam's memory of the slope, its beta 1.
-        weight_decay: added to the slope, of both kinds.
-        name: "sgd" or "adam".
-    """
-
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    name: str = "sgd"
-
-    def check(self) -> None:
-        """Raises UsageError for a field out of range."""
-        checks.choice("optimizer.name", self.name, _OPTIMIZERS)
-        Sgd(*self[:3]).check()
 
 
 class Train(NamedTuple):
@@ -128,11 +96,12 @@ class Train(NamedTuple):
         checkpoint_every: epochs between checkpoints.
         select_on: split that chooses the best epoch. "test" repeats the
             papers' released code and leaks the test set into the choice.
-        hardware: "ideal", "one_chip" (the same chip at every step),
-            "fresh_chips" (a new chip at every step) or "aged_chips" (a new one
-            at any time since programming up to `hardware.seconds`). Converters
-            in training have their full scale, whatever percentiles a study
-            sets them by, but for what `input_ranges` learns.
+        hardware: "ideal", "one_chip" (at every step the first chip of the
+            study, so that the network is one for this chip), "fresh_chips" (a
+            new chip at every step) or "aged_chips" (a new one at any time
+            since programming up to `hardware.seconds`). Converters in training
+            have their full scale, whatever percentiles a study sets them by,
+            but for what `input_ranges` learns.
         input_ranges: whether each layer learns the range of its inputs by
             gradient, from where the first batch puts it
             (`hardware.input_percentile`); the chips of the study have it too.
@@ -240,7 +209,16 @@ _MODELS: dict[str, Callable[[Model, int], nn.Module]] = {
     "unet": lambda m, classes: models.Unet(
         classes, m.widths[0], bits=m.bits, over=m.over
     ),
+    "resnet18": lambda m, classes: _resnet(m, classes, 18),
+    "resnet50": lambda m, classes: _resnet(m, classes, 50),
 }
+
+
+def _resnet(m: Model, classes: int, depth: int) -> nn.Module:
+    """Without what no array holds, as allenai/hidden-networks has it."""
+    return models.LargeResNet(
+        classes, depth, m.widths[0], affine=False, bias=False
+    )
 
 
 def make_model(model: Model, classes: int) -> nn.Module:
@@ -264,42 +242,6 @@ def make_plan(given: Hardware) -> crossbar.Spec:
     # Converters without any error cost nothing.
     adc = None if errors == Adc() else errors
     return crossbar.Spec(device, adc=adc, **fields)
-
-
-def make_sgd(
-    sgd: Sgd, epochs: int, steps_per_epoch: int
-) -> optax.GradientTransformation:
-    """Momentum with weight decay in the gradient and cosine decay by epoch.
-
-    The form of torch's SGD and CosineAnnealingLR, stepped once an epoch.
-    """
-    return make_optimizer(Optimizer(*sgd), epochs, steps_per_epoch)
-
-
-def make_optimizer(
-    given: Optimizer, epochs: int, steps_per_epoch: int
-) -> optax.GradientTransformation:
-    """The optimiser of a config, in the form of torch's SGD or Adam.
-
-    Weight decay is part of the gradient, also Adam's; the rate follows torch's
-    CosineAnnealingLR, stepped once an epoch.
-    """
-
-    def rate(step: Any) -> Any:
-        epoch = step // steps_per_epoch
-        cosine = 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
-        return given.learning_rate * cosine
-
-    return optax.chain(
-        optax.add_decayed_weights(given.weight_decay, ranges.weights_only),
-        _OPTIMIZERS[given.name](rate, given.momentum),
-    )
-
-
-_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "sgd": lambda rate, momentum: optax.sgd(rate, momentum or None),
-    "adam": lambda rate, momentum: optax.adam(rate, b1=momentum),
-}
 
 
 def unpack(kind: type[T], section: Any, name: str) -> T:

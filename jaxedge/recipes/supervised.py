@@ -75,12 +75,14 @@ class Placement(NamedTuple):
         ranges: whether the range of the inputs of each layer is learned too
             (see `recipes.ranges`), from what the first batch asks for. For
             networks into which `calibration.observe` can look.
+        chip: key that programs the one chip; None draws it of the run's key.
     """
 
     plan: Any = None
     fresh: bool = True
     aged: bool = False
     ranges: bool = False
+    chip: jax.Array | None = None
 
 
 def weights_rule() -> Rule:
@@ -97,13 +99,24 @@ def weights_rule() -> Rule:
 _IDEAL = Placement()
 
 
-def place(on: str, plan: Any, learn_ranges: bool) -> Placement:
+def place(
+    on: str,
+    plan: Any,
+    learn_ranges: bool,
+    chip: jax.Array | None = None,
+) -> Placement:
     """The placement of a config, see `settings.Train`.
 
     Args:
         on: `train.hardware`.
         plan: the hardware, a `crossbar.Spec`.
         learn_ranges: `train.input_ranges`.
+        chip: as in `Placement`.
+
+    Args:
+        on: `train.hardware`.
+        plan: the hardware.
+        chip: as in `Placement`.
 
     Raises:
         UsageError: for chips of any age where the hardware has none.
@@ -116,7 +129,7 @@ def place(on: str, plan: Any, learn_ranges: bool) -> Placement:
         )
     fresh = aged or on == "fresh_chips"
     plan = None if on == "ideal" else plan
-    return Placement(plan, fresh, aged, learn_ranges)
+    return Placement(plan, fresh, aged, learn_ranges, chip)
 
 
 def make(
@@ -129,6 +142,7 @@ def make(
     *,
     score: scores.Score = scores.SCORES["accuracy"],
     augment: Augment | None = None,
+    smoothing: float = 0.0,
 ) -> Recipe:
     """A recipe that minimises cross-entropy by gradients.
 
@@ -142,6 +156,8 @@ def make(
             them.
         score: what an evaluation finds beside loss and accuracy.
         augment: (key, batch) -> batch, what a step makes of its examples.
+        smoothing: share of the target that is spread over all classes; the
+            loss that is told is without.
 
     Returns:
         A recipe whose batches have `x`, `y` and `weight`, and whose sums are
@@ -168,11 +184,17 @@ def make(
             opt=optimiser.init(learned),
         )
 
+    def one_chip(state: State) -> jax.Array:
+        if placement.chip is not None:
+            return placement.chip
+        return stream(state.key, "training chip")
+
     def on_hardware(state: State, params: Any) -> tuple[Any, Any]:
         if placement.plan is None:
             return params, None
-        step = state.step if placement.fresh else None
-        chip = stream(state.key, "training chip", step)
+        chip = one_chip(state)
+        if placement.fresh:
+            chip = stream(state.key, "training chip", state.step)
         read = stream(state.key, "training read", state.step)
         plan = placement.plan
         if placement.aged:
@@ -215,7 +237,11 @@ def make(
                 params, seen = calibration.tap(params, ranges.inside)
             logits, changed = train(state, params, batch.x, read)
             sums = cross_entropy(logits, batch)
-            value = sums["loss"] / sums["count"]
+            value = sums["loss"]
+            if smoothing:
+                even = evenness(logits, batch)
+                value = (1 - smoothing) * value + smoothing * even
+            value = value / sums["count"]
             if paths:
                 used = ranges.shares(seen, paths)
                 value += ranges.penalty(learned.sizes, used)
@@ -240,6 +266,13 @@ def make(
         params = rule.view(state.learned, state.memory)
         return {"params": params, "batch_stats": state.stats}
 
+    def trial(state: State) -> Any:
+        variables = finish(state)
+        chip = hardware.deploy(
+            one_chip(state), variables["params"], placement.plan
+        )
+        return {**variables, "params": chip}
+
     def forward(
         variables: Any, x: jax.Array, key: jax.Array | None = None, **apply
     ) -> Any:
@@ -258,6 +291,7 @@ def make(
     def summary(state: State) -> dict[str, jax.Array]:
         return rule.summary(state.memory)
 
+    for_one = placement.plan is not None and not placement.fresh
     return Recipe(
         init,
         update,
@@ -268,6 +302,7 @@ def make(
         summary,
         measure=score.measure,
         score=score.name,
+        trial=trial if for_one else None,
     )
 
 
@@ -313,6 +348,12 @@ def cross_entropy(logits: jax.Array, batch: Any) -> Sums:
         "loss": (loss * weight).sum(),
         "accuracy": (right * weight).sum(),
     }
+
+
+def evenness(logits: jax.Array, batch: Any) -> jax.Array:
+    """Cross-entropy with equal shares of all classes, as `cross_entropy`."""
+    even = -jax.nn.log_softmax(logits).mean(-1)
+    return (even * label_weights(batch)).sum()
 
 
 def label_weights(batch: Any) -> jax.Array:

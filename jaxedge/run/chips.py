@@ -12,7 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from jaxedge.core import checks
-from jaxedge.core.keys import check_key
+from jaxedge.core.keys import check_key, chip_keys, stream
 from jaxedge.run import hosts
 
 MODES = ("auto", "map", "vmap")
@@ -102,6 +102,21 @@ def chip_map(
     out = _map(padded, tuple(args), f=f, block=block, mesh=mesh)
     whole = hosts.gather(jax.tree.map(lambda y: y[: keys.size], out))
     return jax.tree.map(lambda y: y[:count], whole)
+
+
+def wafer(key: jax.Array, n: int) -> jax.Array:
+    """The chips of a study with this key, [n]; more chips change none."""
+    return chip_keys(stream(key, "chips"), n)
+
+
+def programming(key: jax.Array) -> jax.Array:
+    """What programs a chip of a study; its reads draw from other streams."""
+    return stream(key, "chip")
+
+
+def first_chip(key: jax.Array) -> jax.Array:
+    """What programs the first chip of a study with this key."""
+    return programming(wafer(key, 1)[0])
 
 
 def replicate(args: Any) -> Any:

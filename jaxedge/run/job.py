@@ -32,6 +32,7 @@ from jaxedge.run import (
     workdir,
 )
 from jaxedge.run.checkpoint import Checkpoints
+from jaxedge.run.chips import first_chip, wafer
 
 _PACKAGES = ("jaxedge", "jax", "jaxlib", "flax", "optax", "numpy")
 _UNKNOWN = "not published; labelled default"
@@ -42,7 +43,6 @@ _SOURCES = {
     "dac_joules": _UNKNOWN,
     "op_joules": "300 W / 624 TOPS",
 }
-
 
 # Parts of a config that are no recipe's.
 _OWN = ("recipe", "seed", "study", "chips", "energy")
@@ -109,12 +109,14 @@ def resolve(config: Any, data_root: str | None) -> Job:
             f"train.batch is {given.train.batch}, but the training split of"
             f" {given.data.name} has {rows} examples."
         )
+    key = jax.random.key(config.seed)
     recipe = module.build(
         given,
         splits["train"].x[:1],
         len(splits["train"].classes),
         rows // given.train.batch,
         data_root,
+        first_chip(stream(key, "study")),
     )
     settle.check_lessons(recipe, splits["train"])
     spec = settings.make_plan(given.hardware)
@@ -140,7 +142,7 @@ def resolve(config: Any, data_root: str | None) -> Job:
         chips,
         swept,
         costs,
-        jax.random.key(config.seed),
+        key,
     )
 
 
@@ -267,12 +269,14 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
 def _found(job: Job, result: study.Study) -> dict[str, Any]:
     """What a study says, for the record that lies beside its arrays."""
     threshold = job.chips.threshold
+    # Recipes without a gradient have no such field.
+    trained = getattr(job.given.train, "hardware", None) == "one_chip"
     return {
         "study": result.name,
         "words": job.config["study"],
         "hardware": job.config["hardware"],
         "score": job.recipe.score,
-        "chips": study.summary(result, threshold),
+        "chips": study.summary(result, threshold, trained),
         "sweeps": study.swept_summary(result, threshold),
     }
 
@@ -335,9 +339,9 @@ def test(job: Job, variables: Any) -> dict[str, float]:
 
 def one_chip(job: Job, variables: Any) -> Any:
     """The parameters on the first chip of the study."""
-    deploy = jax.jit(hardware.deploy)  # One program, not hundreds.
-    key = stream(_first_key(job), "chip")
-    return deploy(key, variables["params"], job.spec)
+    key = first_chip(stream(job.key, "study"))
+    # Compiled: one program, not hundreds.
+    return jax.jit(hardware.deploy)(key, variables["params"], job.spec)
 
 
 def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
@@ -349,7 +353,7 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
         chip: parameters, from `one_chip`.
         path: of the npz file.
     """
-    key, splits = _first_key(job), job.splits
+    key, splits = wafer(stream(job.key, "study"), 1)[0], job.splits
     samples = job.samples if settle.calibrated(job.spec) else None
     test = study.readings(
         job.recipe, splits["test"], job.chips, samples, splits["train"]
@@ -365,10 +369,6 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
         key,
     )
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-
-
-def _first_key(job: Job) -> jax.Array:
-    return jax.random.split(stream(stream(job.key, "study"), "chips"), 1)[0]
 
 
 def ledger(job: Job, variables: Any) -> dict[str, Any]:

@@ -131,6 +131,7 @@ def train(
     review = jax.jit(recipe.review)
     broken = jax.jit(_nan_leaves)
     evaluate = evaluator(recipe, plan.evaluate_batch)
+    trial = jax.jit(recipe.trial) if recipe.trial else recipe.finish
     state = recipe.init(stream(key, "init"))
     if not plan.epochs:
         return state
@@ -171,8 +172,7 @@ def train(
                 last = epoch + 1 == plan.epochs
                 metrics, better = None, False
                 if last or (epoch + 1) % plan.evaluate_every == 0:
-                    variables = recipe.finish(state)
-                    metrics = evaluate(variables, splits["select"])
+                    metrics = evaluate(trial(state), splits["select"])
                     state = review(state, metrics)
                     score = metrics[recipe.score]
                     better = score > float(best)

@@ -145,6 +145,9 @@ def _headline(summary: Json) -> str:
                 f"worst {text.percent(chips['score_min'])}",
             ),
         ]
+        if (own := chips.get("trained_chip")) is not None:
+            # Beside the others it is one of them.
+            cards.append(("The chip it was trained for", text.percent(own), ""))
     if energy := summary.get("energy"):
         cards.append(
             (

@@ -14,12 +14,12 @@ from rich.progress import Progress
 
 from jaxedge import data, hardware
 from jaxedge.core import checks
-from jaxedge.core.keys import chip_keys, stream
+from jaxedge.core.keys import stream
 from jaxedge.hardware import crossbar
 from jaxedge.recipes.recipe import Recipe, add
 from jaxedge.run import hosts, results, settle, statistics, sweeps, tasks
 from jaxedge.run.checkpoint import digest
-from jaxedge.run.chips import MODES, chip_map, replicate
+from jaxedge.run.chips import MODES, chip_map, programming, replicate, wafer
 from jaxedge.run.frames import Frames as Frames
 from jaxedge.run.frames import frames as frames
 from jaxedge.run.frames import prepared
@@ -100,7 +100,7 @@ def chip_score(recipe: Recipe) -> Callable[..., jax.Array]:
     """
 
     def score(key, variables, test: Frames, plan) -> jax.Array:
-        params = hardware.deploy(stream(key, "chip"), variables["params"], plan)
+        params = hardware.deploy(programming(key), variables["params"], plan)
         chip = settle.settled(
             recipe, key, {**variables, "params": params}, test
         )
@@ -231,10 +231,14 @@ def _first(source: data.Source, n: int | None) -> data.Source:
     return source._replace(x=source.x[:n], y=source.y[:n])
 
 
-def summary(study: Study, threshold: float) -> dict[str, float | int]:
-    """The figures of the chips at the config's hardware."""
+def summary(
+    study: Study, threshold: float, trained: bool = False
+) -> dict[str, float | int]:
+    """The figures of the chips; of the first too if it was `trained` for."""
     score = study.arrays["score"]
+    first = {"trained_chip": float(score[0])} if trained else {}
     return {
+        **first,
         "n": int(score.size),
         **statistics.describe(score, threshold),
         "threshold": threshold,
@@ -276,7 +280,7 @@ def _compute(
     done = [streams[point].mend() if hosts.leads() else 0 for point in wanted]
     done = hosts.agree(np.array(done, np.int64)).tolist()
     counts = [task.n for task in wanted.values()]
-    keys, total = chip_keys(stream(key, "chips"), max(counts)), sum(counts)
+    keys, total = wafer(key, max(counts)), sum(counts)
     finished = sum(map(min, done, counts))
     clock = _Clock()
     with Progress(disable=not hosts.leads()) as progress:

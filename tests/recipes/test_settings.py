@@ -7,7 +7,7 @@ from jaxedge import models
 from jaxedge.core.checks import UsageError
 from jaxedge.hardware import devices
 from jaxedge.hardware.adc import Adc
-from jaxedge.recipes import edge_pruning, in_memory, settings
+from jaxedge.recipes import edge_pruning, in_memory, optimizers, settings
 
 BAD = [
     ("model.name", "cnnn", "unknown model.name 'cnnn'. Did you mean 'cnn'"),
@@ -177,11 +177,24 @@ def test_the_plan_of_a_config(config):
         settings.unpack(settings.Hardware, given, "h")
 
 
+def test_a_warm_up_rises_in_equal_steps_and_the_decay_fills_the_rest():
+    sgd = optimizers.make(optimizers.Optimizer(0.2, 0.0, 0.0, warmup=2), 5, 3)
+    state, rates = sgd.init(jnp.zeros(())), []
+    for _ in range(15):
+        delta, state = sgd.update(jnp.ones(()), state, jnp.zeros(()))
+        rates.append(-float(delta))
+    cosine = [(1 + np.cos(np.pi * e / 3)) / 2 for e in range(3)]
+    want = 0.2 * np.repeat([0.5, 1.0, *cosine], 3)
+    np.testing.assert_allclose(rates, want, rtol=1e-5)
+    with pytest.raises(UsageError, match="warmup is 5, but train.epochs is 5"):
+        optimizers.make(optimizers.Optimizer(0.2, 0.0, 0.0, warmup=5), 5, 3)
+
+
 @pytest.mark.parametrize("momentum, decay", [(0.9, 5e-4), (0.0, 0.0)])
 def test_sgd_is_torchs_with_a_cosine_by_epoch(momentum, decay):
     rate, epochs, per_epoch = 0.1, 3, 2
-    sgd = settings.make_sgd(
-        settings.Sgd(rate, momentum, decay), epochs, per_epoch
+    sgd = optimizers.make(
+        optimizers.Optimizer(rate, momentum, decay), epochs, per_epoch
     )
     rng = np.random.default_rng(0)
     p = want = rng.normal(size=5).astype(np.float32)
@@ -200,8 +213,8 @@ def test_sgd_is_torchs_with_a_cosine_by_epoch(momentum, decay):
 
 def test_adam_is_torchs_with_a_cosine_by_epoch():
     rate, momentum, decay, epochs, per_epoch = 0.1, 0.8, 0.05, 3, 2
-    given = settings.Optimizer(rate, momentum, decay, "adam")
-    adam = settings.make_optimizer(given, epochs, per_epoch)
+    given = optimizers.Optimizer(rate, momentum, decay, "adam")
+    adam = optimizers.make(given, epochs, per_epoch)
     rng = np.random.default_rng(0)
     p = want = rng.normal(size=5)
     p, first, second = jnp.asarray(p, jnp.float32), 0, 0

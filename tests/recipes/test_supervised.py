@@ -9,7 +9,7 @@ import pytest
 from jaxedge import data, models
 from jaxedge.core.checks import UsageError
 from jaxedge.hardware import crossbar, devices
-from jaxedge.recipes import settings, supervised
+from jaxedge.recipes import optimizers, supervised
 
 EXAMPLE = jnp.ones((1, 4, 1, 1))
 
@@ -52,7 +52,9 @@ def test_labels_of_positions_are_counted_one_by_one(key):
 
 def test_steps_match_numpy(key, batch):
     rate, momentum, decay, epochs = 0.5, 0.9, 5e-4, 3
-    sgd = settings.make_sgd(settings.Sgd(rate, momentum, decay), epochs, 2)
+    sgd = optimizers.make(
+        optimizers.Optimizer(rate, momentum, decay), epochs, 2
+    )
     recipe = linear(sgd)
     state = recipe.init(key)
     update = jax.jit(recipe.update)
@@ -68,6 +70,24 @@ def test_steps_match_numpy(key, batch):
         np.testing.assert_allclose(sums["loss"] / len(y), loss, rtol=1e-5)
         assert sums["count"] == len(y) and state.step == step + 1
     assert epoch == 2  # The rate has changed twice.
+
+
+def test_smoothed_labels_move_the_step_and_not_the_loss(key, batch):
+    plain, smooth = (
+        linear(optax.sgd(1.0), smoothing=share) for share in (0.0, 0.3)
+    )
+    state, (x, y, _) = plain.init(key), batch(0)
+    kernel = np.asarray(kernel_of(state.learned), np.float64)
+    after, sums = smooth.update(state, batch(0))
+    loss, _ = softmax_gradient(kernel, x, y)
+    np.testing.assert_allclose(sums["loss"] / len(y), loss, rtol=1e-5)
+    # d/dz of the cross-entropy with a target q is p - q.
+    x = np.asarray(x, np.float64).reshape(len(y), -1)
+    p = np.exp(x @ kernel)
+    p /= p.sum(1, keepdims=True)
+    q = 0.7 * np.eye(p.shape[1])[np.asarray(y)] + 0.3 / p.shape[1]
+    want = kernel - x.T @ (p - q) / len(y)
+    np.testing.assert_allclose(kernel_of(after.learned), want, rtol=1e-4)
 
 
 def test_padded_rows_weigh_nothing(key, batch):

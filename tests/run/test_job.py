@@ -15,6 +15,7 @@ from jaxedge.core import checks
 from jaxedge.core.keys import chip_keys, stream
 from jaxedge.models import checkpoints
 from jaxedge.run import cells, job, loop, main, metrics, workdir
+from jaxedge.run.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -259,6 +260,42 @@ def test_learned_ranges_are_not_swept(resolve, small):
     assert resolve(*flags).swept
     with pytest.raises(checks.UsageError, match="sweeps input_percentile"):
         resolve(*flags, "--config.train.input_ranges=true")
+
+
+def test_one_chip_is_the_first_of_the_study(resolve, small):
+    resolved = resolve(
+        *small,
+        "--config.train.hardware=one_chip",
+        # What a read adds belongs to no chip.
+        "--config.hardware.overrides.read_noise=0.0",
+    )
+    recipe = resolved.recipe
+    source = resolved.splits["train"]
+    batch = data.Batch(source.x[:60], source.y[:60], np.ones(60, np.float32))
+    # The key of the training decides the network and not the chip.
+    state = recipe.init(jax.random.key(7))
+    _, sums = jax.jit(recipe.update)(state, batch)
+    network = recipe.finish(state)
+    chip = job.one_chip(resolved, network)
+    logits, _ = recipe.forward(
+        {**network, "params": chip},
+        batch.x,
+        train=True,
+        mutable=["batch_stats"],
+    )
+    logits = np.asarray(logits, np.float64)
+    right = logits[np.arange(60), batch.y]
+    loss = np.log(np.exp(logits).sum(1)) - right
+    np.testing.assert_allclose(sums["loss"], loss.sum(), rtol=1e-4)
+    # It chooses the best epoch too, on ideal reads.
+    params = jax.jit(recipe.trial)(state)["params"]
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+    jax.tree.map(same, params, chip)
+    # And it is told apart from the others.
+    result = Study({"accuracy": np.array([0.75, 0.5])}, 1.0)
+    assert job._found(resolved, result)["chips"]["trained_chip"] == 0.75
+    ideal = job._found(resolve(*small), result)["chips"]
+    assert "trained_chip" not in ideal
 
 
 # Again.

@@ -441,6 +441,15 @@ def test_a_run_that_trained_nothing_says_so(workdir):
     assert "No layer has a mask" in text
 
 
+def test_the_chip_that_a_network_was_trained_for_is_told_apart(workdir):
+    assert "trained for" not in page(workdir).text
+    value = summary()
+    value["chips"]["trained_chip"] = 0.9875
+    save(workdir, value)
+    found = page(workdir).text
+    assert re.search(r"The chip it was trained for\s+98\.8", found)
+
+
 def test_numbers_that_do_not_exist_are_dashes(workdir):
     value = summary()
     value["metrics"]["test_accuracy"] = None
