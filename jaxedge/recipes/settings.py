@@ -115,7 +115,7 @@ class Train(NamedTuple):
     checkpoint_every: int
     select_on: str
     hardware: str
-    input_ranges: bool = False
+    input_ranges: bool
     score: str = "accuracy"
 
     def check(self) -> None:

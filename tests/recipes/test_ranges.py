@@ -174,7 +174,7 @@ def test_the_chips_of_a_study_use_the_learned_ranges(trained, batch):
             SPEC, input_range=ends, input_percentile=None
         )
         plain[name] = {"kernel": leaf.weights}
-    accuracy = jax.jit(study.chip_accuracy(one))
+    accuracy = jax.jit(study.chip_score(one))
     many = batch(9, n=200)
     test = study.Frames(*(a[None] for a in many), samples=many.x)
     key = jax.random.key(4)

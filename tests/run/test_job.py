@@ -246,8 +246,8 @@ def test_learned_ranges_reach_the_report_and_further_studies(
         np.testing.assert_allclose(found, [0, want], rtol=1e-5)
     before = arrays(folder / "study.npz")
     job.restudy(resolve(*flags, "--config.chips.n=14"), folder)
-    again = arrays(folder / "study.npz")["accuracy"]
-    np.testing.assert_array_equal(again[:12], before["accuracy"])
+    again = arrays(folder / "study.npz")["score"]
+    np.testing.assert_array_equal(again[:12], before["score"])
 
 
 def test_learned_ranges_are_not_swept(resolve, small):
@@ -292,7 +292,7 @@ def test_one_chip_is_the_first_of_the_study(resolve, small):
     same = functools.partial(np.testing.assert_allclose, rtol=1e-6)
     jax.tree.map(same, params, chip)
     # And it is told apart from the others.
-    result = Study({"accuracy": np.array([0.75, 0.5])}, 1.0)
+    result = Study({"score": np.array([0.75, 0.5])}, 1.0)
     assert job._found(resolved, result)["chips"]["trained_chip"] == 0.75
     ideal = job._found(resolve(*small), result)["chips"]
     assert "trained_chip" not in ideal
