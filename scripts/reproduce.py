@@ -303,7 +303,7 @@ def page(content: Mapping[str, Any]) -> list[str]:
     for key, value in content["summary"].items():
         lines.append(
             f"| {key.replace('_', ' ')} (%) | {percent(value['mean'])} |"
-            f" {percent(value['sd'])} |"
+            f" {percent(value['sd']) if 'sd' in value else '-'} |"
         )
     lines += [
         "",

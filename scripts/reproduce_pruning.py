@@ -241,40 +241,43 @@ def summary(
 
 
 def spread(values: Any) -> dict[str, float] | None:
-    """Mean and sample standard deviation of numbers; None if one is None."""
+    """Mean, and of several numbers their sd; None if one is None."""
     if any(value is None for value in values):
         return None
     found = np.array(values, float)
-    return {
-        "mean": round(float(found.mean()), 5),
-        "sd": round(float(found.std(ddof=1)), 5) if found.size > 1 else 0.0,
-    }
+    mean = {"mean": round(float(found.mean()), 5)}
+    if found.size == 1:
+        return mean
+    return {**mean, "sd": round(float(found.std(ddof=1)), 5)}
 
 
 def page(content: Mapping[str, Any]) -> list[str]:
     """The lines of the result as markdown."""
     seeds = 1 + max(row["seed"] for row in content["runs"])
     chips = content["runs"][0]["chips"]
+    over = f"mean over {seeds} seeds and, in brackets, their sd"
     lines = [
-        f"Accuracy (%): mean over {seeds} seeds and, in brackets, their sd;"
-        f" {chips} chips a seed. Flips: switched weights per weight over the"
-        " whole training, without the initial pruning.",
+        f"Accuracy (%): {'of one seed' if seeds == 1 else over}; {chips} chips"
+        " a seed. Flips: switched weights per weight over the whole training,"
+        " without the initial pruning.",
     ]
     # The presets of as-formed cells, and the setting of that name.
     words = ("formed", "random", "measured")
     if any(word in label for label in content["summary"] for word in words):
-        lines.append(
+        lines += [
+            "",
             "As-formed cells are random weights themselves: what the network is"
             " on ideal hardware means nothing for them, and a mask is one for"
-            " the chip whose weights it has seen."
-        )
+            " the chip whose weights it has seen.",
+        ]
     more = [name for name in PAIRS if name in content["runs"][0]]
     if more:
-        lines.append(
+        lines += [
+            "",
             "A weight is a pair of cells. Of the first chip: the difference of"
             " the two where the weight is kept and where it is pruned (both"
-            " cells reset), and a cell of a pruned pair, in microsiemens."
-        )
+            " cells reset), and a cell of a pruned pair, in microsiemens.",
+        ]
     lines += [
         "",
         "| setting | ideal hardware | all chips, mean | worst chip | the chip"
@@ -298,7 +301,8 @@ def page(content: Mapping[str, Any]) -> list[str]:
 def _shown(said: Mapping[str, float] | None, factor: float) -> str:
     if said is None:
         return "-"
-    return f"{factor * said['mean']:.2f} ({factor * said['sd']:.2f})"
+    mean = f"{factor * said['mean']:.2f}"
+    return f"{mean} ({factor * said['sd']:.2f})" if "sd" in said else mean
 
 
 def draw(name: str, content: Mapping[str, Any], path: Path) -> bool:
@@ -315,7 +319,7 @@ def draw(name: str, content: Mapping[str, Any], path: Path) -> bool:
     ):
         said = [point[key] for point in content["summary"].values()]
         mean = np.array([100 * point["mean"] for point in said])
-        sd = np.array([100 * point["sd"] for point in said])
+        sd = np.array([100 * point.get("sd", 0) for point in said])
         ax.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.2, lw=0)
         ax.plot(x, mean, color=colour, marker="o", ms=4, label=label)
     ax.set_xlabel(entry.axis)
