@@ -16,13 +16,14 @@ import numpy as np
 from jaxedge import data, hardware, recipes
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
-from jaxedge.hardware import crossbar, energy, operations
+from jaxedge.hardware import crossbar, energy
 from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run import (
     cells,
     exhibits,
     hosts,
+    ledger,
     loop,
     metrics,
     report,
@@ -35,15 +36,6 @@ from jaxedge.run.checkpoint import Checkpoints
 from jaxedge.run.chips import first_chip, wafer
 
 _PACKAGES = ("jaxedge", "jax", "jaxlib", "flax", "optax", "numpy")
-_UNKNOWN = "not published; labelled default"
-_SOURCES = {
-    "read_volts": "MNSIM 2.0; unknown for the 40 nm macro",
-    "read_seconds": _UNKNOWN,
-    "adc_bits": _UNKNOWN,
-    "dac_joules": _UNKNOWN,
-    "op_joules": "300 W / 624 TOPS",
-}
-
 # Parts of a config that are no recipe's.
 _OWN = ("recipe", "seed", "study", "chips", "energy")
 
@@ -233,7 +225,12 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     seconds |= {stage: took[stage] for stage in done & took.keys()}
     with _timing(seconds, "energy"):
         chip = one_chip(job, variables)
-        priced = ledger(job, {**variables, "params": chip})
+        priced = ledger.count(
+            job.recipe,
+            {**variables, "params": chip},
+            job.splits["test"].x[:1],
+            job.costs,
+        )
         priced["joules_programming"] = (
             energy.programming_joules(
                 counts["sets"],
@@ -369,38 +366,6 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
         key,
     )
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-
-
-def ledger(job: Job, variables: Any) -> dict[str, Any]:
-    """The energy of one example, layer by layer, beside a digital device."""
-    example = job.splits["test"].x[:1]
-    forward = functools.partial(job.recipe.forward, mutable=["counts"])
-    _, changed = jax.jit(forward)(variables, example)
-    leaves, _ = jax.tree_util.tree_flatten_with_path(
-        variables["params"], is_leaf=hardware.is_weight
-    )
-    rows = []
-    for path, leaf in leaves:
-        if not hardware.is_weight(leaf):  # Digital, such as a bias.
-            continue
-        counts = changed["counts"]
-        for part in path[:-1]:
-            counts = counts[part.key]
-        name = "/".join(part.key for part in path[:-1])
-        vectors = int(sum(int(v) for v in counts["vectors"]))
-        rows.append(energy.layer(name, leaf, vectors, job.costs))
-    return {
-        "layers": [{**r._asdict(), "joules": r.joules} for r in rows],
-        "joules_digital": sum(r.joules_digital for r in rows),
-        "training": operations.compare(
-            {row.name: row.product for row in rows}, job.recipe.learns
-        ),
-        **energy.compare(rows, job.costs)._asdict(),
-        "assumptions": {
-            name: {"value": value, "source": _SOURCES.get(name, "unknown")}
-            for name, value in job.costs._asdict().items()
-        },
-    }
 
 
 @contextlib.contextmanager

@@ -1,0 +1,63 @@
+"""What one example costs on a chip: the energy ledger of a run."""
+
+import functools
+from typing import Any
+
+import jax
+
+from jaxedge import hardware
+from jaxedge.hardware import energy, operations
+from jaxedge.recipes.recipe import Recipe
+
+_UNKNOWN = "not published; labelled default"
+_SOURCES = {
+    "read_volts": "MNSIM 2.0; unknown for the 40 nm macro",
+    "read_seconds": _UNKNOWN,
+    "adc_bits": _UNKNOWN,
+    "dac_joules": _UNKNOWN,
+    "op_joules": "300 W / 624 TOPS",
+}
+
+
+def count(
+    recipe: Recipe, variables: Any, example: Any, costs: energy.Costs
+) -> dict[str, Any]:
+    """The energy of one example, layer by layer, beside a digital device.
+
+    Args:
+        recipe: of the network.
+        variables: with the parameters of a chip.
+        example: [1, ...] inputs.
+        costs: prices.
+
+    Returns:
+        For the record: rows by layer, sums, a comparison, and each price with
+        its source.
+    """
+    forward = functools.partial(recipe.forward, mutable=["counts"])
+    _, changed = jax.jit(forward)(variables, example)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+        variables["params"], is_leaf=hardware.is_weight
+    )
+    rows = []
+    for path, leaf in leaves:
+        if not hardware.is_weight(leaf):  # Digital, such as a bias.
+            continue
+        counts = changed["counts"]
+        for part in path[:-1]:
+            counts = counts[part.key]
+        name = "/".join(part.key for part in path[:-1])
+        vectors = int(sum(int(v) for v in counts["vectors"]))
+        rows.append(energy.layer(name, leaf, vectors, costs))
+    return {
+        "layers": [{**r._asdict(), "joules": r.joules} for r in rows],
+        "joules_digital": sum(r.joules_digital for r in rows),
+        "training": operations.compare(
+            {row.name: row.product for row in rows}, recipe.learns
+        ),
+        **energy.compare(rows, costs)._asdict(),
+        "assumptions": {
+            name: {"value": value, "source": _SOURCES.get(name, "unknown")}
+            for name, value in costs._asdict().items()
+        },
+    }
