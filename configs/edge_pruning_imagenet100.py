@@ -76,6 +76,7 @@ def get_config(variant: str = "resnet50") -> ConfigDict:
             "select_on": "valid",
             # Our choice, as for the smaller networks of the paper.
             "hardware": "fresh_chips",
+            "input_ranges": False,
         }
     )
     c.hardware = defaults.hardware(

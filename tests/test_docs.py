@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 def python(*arguments: str) -> str:
     """Runs Python in a fresh process at the root; its output."""
     # Optimised, as for users: what these run takes longer than to compile it.
-    env = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""}
+    env = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,

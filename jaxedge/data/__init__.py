@@ -91,7 +91,8 @@ def load(
             that are missing, damaged or of another data set.
     """
     if name not in BUNDLED and name not in ON_DISK:
-        raise checks.unknown("data set", name, [*BUNDLED, *ON_DISK])
+        known = [*BUNDLED, *ON_DISK]
+        raise checks.unknown("data set", name, known, most=len(known))
     checks.choice("split", split, SPLITS)
     if name in BUNDLED:
         return BUNDLED[name](split)

@@ -40,7 +40,6 @@ class Process:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             # Thousands of chips take longer than the optimisation saves.
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-            "XLA_FLAGS": "",
         }
         self._log = workdir.with_suffix(".log")
         with self._log.open("ab") as log:
