@@ -25,42 +25,17 @@ jax.config.update("jax_num_cpu_devices", 2)
 hypothesis.settings.register_profile("jaxedge", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxedge")
 
-# What they check is arithmetic, which the contract tables run on every version.
-PHYSICS = {
-    "test_adc",
-    "test_audio",
-    "test_calibration",
-    "test_crossbar",
-    "test_designs",
-    "test_device_effects",
-    "test_device_statistics",
-    "test_energy",
-    "test_ensemble",
-    "test_events",
-    "test_fitting",
-    "test_ir_drop",
-    "test_multilevel",
-    "test_operations",
-    "test_pairs",
-    "test_patches",
-    "test_point_sets",
-    "test_pulse_trains",
-    "test_pulsed",
-    "test_ranking",
-    "test_read_noise",
-    "test_readout",
-    "test_real_sets",
-    "test_retina",
-    "test_write_verify",
-}
-# Likewise, but for the tests whose names tell of what JAX itself does.
-LAWS = {
-    "test_conv",
-    "test_converters",
-    "test_integer",
-    "test_masks",
-    "test_points",
-    "test_wires",
+# Rooms of arithmetic, which is the same on every version of JAX. What depends on
+# the version there are transformations, which the contract tables and tests of
+# such names show, and the programs that `wrap` reads.
+ARITHMETIC = {"features", "hardware", "learn", "quantize"}
+VERSIONED = {
+    "test_converter_contract",
+    "test_deploy",
+    "test_device_contract",
+    "test_leaf_contract",
+    "test_wrap",
+    "test_wrap_frameworks",
 }
 TRANSFORMED = re.compile("jit|vmap|compil|transform|gradient|slope|contract")
 # Files of long processes and trainings, which begin first: with a long file at
@@ -72,8 +47,10 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        law = item.path.stem in LAWS and not TRANSFORMED.search(item.name)
-        if law or item.path.stem in PHYSICS:
+        versioned = item.path.stem in VERSIONED
+        if item.path.parent.name in ARITHMETIC and not (
+            versioned or TRANSFORMED.search(item.name)
+        ):
             item.add_marker("physics")
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))

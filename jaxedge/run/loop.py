@@ -132,7 +132,8 @@ def train(
     broken = jax.jit(_nan_leaves)
     evaluate = evaluator(recipe, plan.evaluate_batch)
     trial = jax.jit(recipe.trial) if recipe.trial else recipe.finish
-    state = recipe.init(stream(key, "init"))
+    # One program: a large network has hundreds of shapes.
+    state = jax.jit(recipe.init)(stream(key, "init"))
     if not plan.epochs:
         return state
     zero = _zero_sums(recipe, state, source, plan.batch)

@@ -176,7 +176,7 @@ def run(tmp_path):
 def test_no_epoch_keeps_the_initial_state(run):
     run.plan = loop.Plan(0, BATCH)
     found = run.train()
-    assert bits(found) == bits(RECIPE.init(stream(run.key, "init")))
+    assert bits(found) == bits(jax.jit(RECIPE.init)(stream(run.key, "init")))
     # Nothing was learned, so there is nothing to keep or to tell.
     assert run.opened == [] and run.steps() == []
 
