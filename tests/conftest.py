@@ -25,9 +25,9 @@ jax.config.update("jax_num_cpu_devices", 2)
 hypothesis.settings.register_profile("jaxedge", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxedge")
 
-# Rooms of arithmetic, which is the same on every version of JAX. What depends on
-# the version there are transformations, shown by the contract tables and by tests
-# of such names, and the programs that `wrap` reads.
+# Rooms of arithmetic, which is the same on every version of JAX. What depends
+# on the version there are transformations, shown by the contract tables and by
+# tests of such names, and the programs that `wrap` reads.
 ARITHMETIC = {"features", "hardware", "learn", "quantize"}
 VERSIONED = {
     "test_converter_contract",
