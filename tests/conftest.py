@@ -28,7 +28,14 @@ hypothesis.settings.load_profile("jaxedge")
 # Rooms of arithmetic, which is the same on every version of JAX. What depends
 # on the version there are transformations, shown by the contract tables and by
 # tests of such names, the layers of flax, and the programs that `wrap` reads.
-ARITHMETIC = {"features", "hardware", "learn", "models", "quantize"}
+ARITHMETIC = {
+    "features",
+    "hardware",
+    "learn",
+    "models",
+    "quantize",
+    "recipes",
+}
 VERSIONED = {
     "test_contract",
     "test_converter_contract",
@@ -36,6 +43,9 @@ VERSIONED = {
     "test_device_contract",
     "test_layers",
     "test_leaf_contract",
+    "test_recipe",
+    "test_settings",
+    "test_supervised",
     "test_wrap",
     "test_wrap_frameworks",
 }
