@@ -14,9 +14,7 @@ weights, 3-bit activations, dead-band), "drive" (its U-Net, 4,313,440 weights,
 weights and a fifth of the steps, for two cores), "quick" (digits in seconds,
 for trying things out). Results with their seed spread: docs/results/.
 
-drive_small, seed 0, on the 20 whole test images: ROC-AUC .933 and PR-AUC .801
-with the mask, .969 and .882 with learn.rule=weights (one seed, 843 steps; the
-mask is still rising). "drive" has not been run to its end.
+Of "drive" and "drive_small" there is no result yet.
 
 What the paper does not tell is marked unknown here: high-resistance
 statistics, stuck-at rates, read voltage and time, ADC resolution in use.
