@@ -4,28 +4,28 @@ Edge pruning trains the mask of a random network and the weights of the same
 network, and puts the masked one on a thousand chips. Training in memory trains
 the same network in digital weights and in cells. An entry of
 `reproduce_pruning.ENTRIES` repeats edge pruning at several settings, one of
+`reproduce_tables.ENTRIES` tells the scores of vessels and of point sets, one of
 `reproduce_resnet.CONFIGS` puts a published network on a hundred chips;
 `half_sparse` compares pairs of cells under read noise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import contextlib
 import datetime
-import json
+import functools
 import os
 from pathlib import Path
 import platform
 import subprocess
 import sys
-import time
 from typing import Any
 
 import jax
 import numpy as np
 import reproduce_half_sparse
 import reproduce_pruning
-from reproduce_pruning import spread
 import reproduce_resnet
+import reproduce_tables
+from reproduce_tables import spread
 
 from jaxedge.core import checks
 from jaxedge.run import job, loop, main, spread_over_cores, workdir
@@ -55,7 +55,8 @@ def console(arguments: Sequence[str]) -> int:
     """Runs one entry."""
     sparse = reproduce_half_sparse.NAME
     compared = reproduce_pruning.ENTRIES
-    names = [*CONFIGS, *compared, *reproduce_resnet.CONFIGS, sparse]
+    tables = reproduce_tables.ENTRIES
+    names = [*CONFIGS, *compared, *tables, *reproduce_resnet.CONFIGS, sparse]
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
         return 0 if not arguments else 2
@@ -75,6 +76,8 @@ def console(arguments: Sequence[str]) -> int:
                 reproduce_pairs(rest, stop)
             elif name in compared:
                 compare(name, seeds, rest, stop)
+            elif name in tables:
+                tabulate(name, seeds, rest, stop)
             else:
                 reproduce_published(name, rest, stop)
     except checks.UsageError as error:
@@ -114,6 +117,17 @@ def compare(
         picture = ["", f"![{name}]({name}.svg)"] if drawn else []
         return [*reproduce_pruning.page(content), *picture]
 
+    write(name, [f"--seeds={seeds}", *rest], started, found, page)
+
+
+def tabulate(
+    name: str, seeds: int, rest: Sequence[str], stop: loop.Stop
+) -> None:
+    """Experiments side by side; writes docs/results/NAME.{json,md}."""
+    started, tables = commit(), reproduce_tables
+    folder = ROOT / "runs" / "reproduce" / name
+    found = tables.reproduce(name, seeds, rest, folder, stop)
+    page = functools.partial(tables.page, tables.ENTRIES[name])
     write(name, [f"--seeds={seeds}", *rest], started, found, page)
 
 
@@ -176,22 +190,12 @@ def one(
     if rule == "mask":
         job.run(resolved, folder, stop)
         return reproduce_pruning.figures(folder)
-    workdir.check(folder, resolved.config, study=False)
-    workdir.create(folder, resolved.config)
-    start = time.monotonic()
-    state = job.train(resolved, folder, stop)
-    seconds = time.monotonic() - start
-    # A call that only restores does not hide what training took.
-    record = folder / "seconds.json"
-    with contextlib.suppress(Exception):  # None, or damaged: written anew.
-        seconds = max(seconds, float(json.loads(record.read_text())["train"]))
-    workdir.write_json(record, {"train": round(seconds, 1)})
-    metrics = job.test(resolved, resolved.recipe.finish(state))
+    found, state = reproduce_tables.trained(resolved, folder, stop)
     counts = jax.device_get(resolved.recipe.summary(state))
     return {
-        "test_accuracy": metrics["test_accuracy"],
+        "test_accuracy": found["test"]["accuracy"],
         **reproduce_pruning.flips(folder, counts),
-        "seconds": {"train": round(seconds, 1)},
+        "seconds": found["seconds"],
     }
 
 

@@ -8,11 +8,11 @@ goes on where it was.
 from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
-import re
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from reproduce_tables import shown, slug, spread
 
 from jaxedge import hardware
 from jaxedge.hardware import devices
@@ -119,7 +119,7 @@ def reproduce(
     for seed in range(seeds):
         for label, own in entry.points.items():
             print(f"{name}: seed {seed}, {label}", flush=True)
-            workdir = folder / f"{re.sub(r'[^.0-9a-z]+', '-', label)}-{seed}"
+            workdir = folder / f"{slug(label)}-{seed}"
             flags = (
                 f"--config={entry.config}",
                 f"--workdir={workdir}",
@@ -195,7 +195,7 @@ def figures(folder: Path) -> dict[str, Any]:
     return {
         "test_accuracy": metrics["test_accuracy"],
         "chips": chips["n"],
-        **{f"chips_{name}": chips[f"accuracy_{name}"] for name in told},
+        **{f"chips_{name}": chips[f"score_{name}"] for name in told},
         "yield": chips["yield"],
         "threshold": chips["threshold"],
         "trained_chip": chips.get("trained_chip"),
@@ -240,17 +240,6 @@ def summary(
     }
 
 
-def spread(values: Any) -> dict[str, float] | None:
-    """Mean, and of several numbers their sd; None if one is None."""
-    if any(value is None for value in values):
-        return None
-    found = np.array(values, float)
-    mean = {"mean": round(float(found.mean()), 5)}
-    if found.size == 1:
-        return mean
-    return {**mean, "sd": round(float(found.std(ddof=1)), 5)}
-
-
 def page(content: Mapping[str, Any]) -> list[str]:
     """The lines of the result as markdown."""
     seeds = 1 + max(row["seed"] for row in content["runs"])
@@ -287,22 +276,15 @@ def page(content: Mapping[str, Any]) -> list[str]:
     ]
     for label, said in content["summary"].items():
         cells = [
-            _shown(said[name], 100)
+            shown(said[name], 100)
             for name in (
                 "test_accuracy", "chips_mean", "chips_min", "trained_chip"
             )
         ]  # fmt: skip
-        cells.append(_shown(said["flips_per_weight_in_all"], 1))
-        cells += [_shown(said[name], 1) for name in more]
+        cells.append(shown(said["flips_per_weight_in_all"], 1))
+        cells += [shown(said[name], 1) for name in more]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
-
-
-def _shown(said: Mapping[str, float] | None, factor: float) -> str:
-    if said is None:
-        return "-"
-    mean = f"{factor * said['mean']:.2f}"
-    return f"{mean} ({factor * said['sd']:.2f})" if "sd" in said else mean
 
 
 def draw(name: str, content: Mapping[str, Any], path: Path) -> bool:

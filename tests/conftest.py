@@ -5,6 +5,7 @@ JAX itself reads `JAX_COMPILATION_CACHE_DIR` and
 second run of the tests finds its programs compiled.
 """
 
+import collections
 from collections.abc import Iterator
 import contextlib
 import os
@@ -58,12 +59,18 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rows = collections.defaultdict(list)
     for item in items:
+        rows[item.path, getattr(item, "originalname", item.name)].append(item)
         versioned = item.path.stem in VERSIONED
         if item.path.parent.name in ARITHMETIC and not (
             versioned or TRANSFORMED.search(item.name)
         ):
             item.add_marker("physics")
+    for table in rows.values():
+        # A package breaks what a test does rather than one row of its table.
+        for item in table[1:-1]:
+            item.add_marker("row")
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 

@@ -1,0 +1,76 @@
+"""What `scripts/reproduce` writes, at settings that take seconds."""
+
+import json
+from pathlib import Path
+import sys
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = (
+    "--seeds=1",
+    "--config.model.widths=(8,)",
+    "--config.train.epochs=1",
+    "--config.chips.n=3",
+    "--config.chips.chunk=3",
+    "--config.study=",
+)
+
+
+@pytest.fixture
+def reproduce(monkeypatch, tmp_path):
+    """The module of the script, which writes below a folder of the test."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    monkeypatch.chdir(ROOT)
+    import reproduce
+
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "results")
+    yield reproduce
+    for name in [name for name in sys.modules if name.startswith("reproduce")]:
+        del sys.modules[name]
+
+
+def test_a_result_tells_what_its_runs_found(reproduce, tmp_path):
+    name = "edge_pruning_digits"
+    assert reproduce.console([name, *FLAGS]) == 0
+    content = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+    mask, weights = content["runs"]
+    folder = tmp_path / "runs" / "reproduce" / name / "mask-0"
+    found = json.loads((folder / "summary.json").read_text())
+    assert mask["chips_mean"] == found["chips"]["score_mean"] > 0.1
+    assert mask["test_accuracy"] == found["metrics"]["test_accuracy"]
+    assert mask["chips"] == 3 and "chips_mean" not in weights
+    said = content["summary"]["mask_below_weights"]["mean"]
+    apart = weights["test_accuracy"] - mask["test_accuracy"]
+    assert said == pytest.approx(apart, abs=1e-5)
+    page = (tmp_path / "results" / f"{name}.md").read_text()
+    assert f"| {100 * mask['chips_mean']:.2f} |" in page
+    assert f"{100 * apart:.2f}" in page
+
+    # Of the same runs a table tells the same.
+    tables = reproduce.reproduce_tables
+    config = reproduce.CONFIGS[name]
+    weights_of = ("--config.learn.rule=weights",)
+    tables.ENTRIES["two"] = tables.Entry(
+        {
+            "mask": tables.Setting(config),
+            "weights": tables.Setting(config, weights_of, on_chips=False),
+        },
+        differ=("weights", "mask"),
+    )
+    folder.parent.rename(folder.parent.with_name("two"))
+    assert reproduce.console(["two", *FLAGS]) == 0
+    content = json.loads((tmp_path / "results" / "two.json").read_text())
+    table = content["runs"]
+    assert table[0]["chips"] == found["chips"]
+    # Not trained again.
+    assert table[0]["seconds"]["train"] == found["seconds"]["train"]
+    assert table[1]["test"]["accuracy"] == weights["test_accuracy"]
+    page = (tmp_path / "results" / "two.md").read_text()
+    assert f"| weights above mask | {100 * apart:.2f} |" in page
+
+
+def test_an_unknown_name_lists_the_known_ones(reproduce, capsys):
+    assert reproduce.console(["edge_prunning"]) == 2
+    assert "deplm_fashion_mnist" in capsys.readouterr().out
