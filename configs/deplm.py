@@ -206,11 +206,14 @@ def _fashion_mnist(c: Any) -> None:
     # The data set comes as (byte / 255 - .1307) / .3081.
     c.model.update({"low": -0.1307 / 0.3081, "high": (1 - 0.1307) / 0.3081})
     c.learn.chip_examples = 5000
-    c.chips.update({"images": 1000, "threshold": 0.772})
+    # Another read frame for every ten images; the paper's frames are unknown.
+    c.hardware.read = "batch"
+    c.chips.update({"images": 1000, "threshold": 0.772, "batch": 10})
 
 
 def _fashion_mnist_adam(c: Any) -> None:
     _fashion_mnist(c)
+    c.chips.batch = 100  # What a step of Adam sees on a chip.
     c.learn.update({"readout": "adam", "augment": "drop_and_shift"})
     c.train.update({"epochs": 300, "batch": 1024, "evaluate_every": 10})
 

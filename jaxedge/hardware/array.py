@@ -7,7 +7,7 @@ arrays side by side, C columns of one.
 
 from collections.abc import Iterator
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
 from jaxedge.hardware import converters, ir_drop, sampling
 from jaxedge.hardware.adc import Columns
+from jaxedge.hardware.drives import Drive, with_row
 from jaxedge.hardware.layout import Layout
 from jaxedge.hardware.noise import Seen, noisy_product, tile_matmul
 from jaxedge.hardware.weights import Product, Weight
@@ -101,14 +102,17 @@ class Crossbar(Weight):
             y = noisy_product((x,), self._weights(seen), product, key)
             return self._scaled(y)
         spec, drive = self.spec, self._drive(x)
-        total = self._read(drive, seen, key)
         if drive.step is None or drive.low is None:
-            return self._scaled(total)
+            return self._scaled(self._read(drive, seen, key))
+        # W 1 is a constant of the chip, known digitally (D.6): no read noise.
+        column = self._weights(self._see(None)).matrices[0].sum(0)
+        if self._direct:
+            at_once = drive.whole(), with_row(self._sum(seen), column)
+            return self._scaled(noisy_product(*at_once, jnp.matmul, key))
+        total = self._read(drive, seen, key)
         if spec.bit_serial:
             powers = 2.0 ** jnp.arange(spec.input_bits)
             total = jnp.tensordot(powers.astype(total.dtype), total, 1)
-        # W 1 is a constant of the chip, known digitally (D.6): no read noise.
-        column = self._weights(self._see(None)).matrices[0].sum(0)
         low = drive.low * jnp.broadcast_to(column, total.shape)
         return self._scaled(drive.step * total + low)
 
@@ -186,6 +190,13 @@ class Crossbar(Weight):
     def _offset(self) -> bool:
         """Whether a weight is one cell about a middle, and no pair."""
         return self.layout.parts == 1
+
+    @property
+    def _direct(self) -> bool:
+        """Whether outputs are linear in the codes, without a constant."""
+        spec = self.spec
+        whole = spec.adc_bits is None and not spec.bit_serial
+        return whole and spec.device.linear and not self._offset
 
     @property
     def _one_sided(self) -> bool:
@@ -291,20 +302,20 @@ class Crossbar(Weight):
             (matrix - self._zero() if self._offset else matrix,), variance
         )
 
-    def _drive(self, x: jax.Array) -> "_Drive":
+    def _drive(self, x: jax.Array) -> Drive:
         """What the rows of the array get for some inputs."""
         spec = self.spec
         if spec.input_bits is None:
             full = jnp.max(jnp.abs(x), -1, keepdims=True)
-            return _Drive(x, jax.lax.stop_gradient(full))
+            return Drive(x, jax.lax.stop_gradient(full))
         coded = converters.affine(x, spec.input_bits, spec.input_range)
         code, step, low = coded
         if spec.bit_serial:
             planes = converters.bit_planes(code, spec.input_bits)
-            return _Drive(planes, 1.0, step, low)
-        return _Drive(code, 2.0**spec.input_bits - 1, step, low)
+            return Drive(planes, 1.0, step, low)
+        return Drive(code, 2.0**spec.input_bits - 1, step, low)
 
-    def _volts(self, drive: "_Drive") -> tuple[jax.Array, ...]:
+    def _volts(self, drive: Drive) -> tuple[jax.Array, ...]:
         """Drives of the terms of the I-V law, in units of the codes."""
         device = self.spec.device
         if device.linear:
@@ -317,7 +328,7 @@ class Crossbar(Weight):
         return tuple(unit * t.drive for t in terms)
 
     def _partial(
-        self, drive: "_Drive", split: Seen, key: jax.Array | None
+        self, drive: Drive, split: Seen, key: jax.Array | None
     ) -> Iterator[jax.Array]:
         """Partial sums of every slice, [..., U, O]."""
         laid = self.layout
@@ -332,7 +343,7 @@ class Crossbar(Weight):
             yield noisy_product(x, array, tile_matmul, noise)
 
     def _read(
-        self, drive: "_Drive", seen: Seen, key: jax.Array | None
+        self, drive: Drive, seen: Seen, key: jax.Array | None
     ) -> jax.Array:
         """The products of the codes, converted group by group, [..., O]."""
         if self.spec.adc_bits is None:
@@ -349,7 +360,7 @@ class Crossbar(Weight):
         return total
 
     def _converted(
-        self, drive: "_Drive", seen: Seen, key: jax.Array | None
+        self, drive: Drive, seen: Seen, key: jax.Array | None
     ) -> jax.Array:
         """What the converters add up to, [..., O]."""
         split = jax.tree.map(self.layout.split, seen)
@@ -393,19 +404,3 @@ def _power(std: jax.Array) -> jax.Array:
     # XLA on CPU sums over an axis of two several times more slowly.
     cells = [jnp.square(std[..., i, :, :]) for i in range(std.shape[-3])]
     return functools.reduce(jnp.add, cells)
-
-
-class _Drive(NamedTuple):
-    """Inputs as the rows get them, x = step code + low.
-
-    Attributes:
-        codes: [..., I], or [K, ..., I] for bit planes.
-        full: largest code, [] or [..., 1].
-        step: [..., 1] or []; None where codes are the inputs themselves.
-        low: likewise.
-    """
-
-    codes: jax.Array
-    full: ArrayLike
-    step: ArrayLike | None = None
-    low: ArrayLike | None = None
