@@ -6,7 +6,8 @@ the same network in digital weights and in cells. An entry of
 `reproduce_pruning.ENTRIES` repeats edge pruning at several settings, one of
 `reproduce_tables.ENTRIES` tells the scores of vessels and of point sets, one of
 `reproduce_resnet.CONFIGS` puts a published network on a hundred chips;
-`half_sparse` compares pairs of cells under read noise.
+`half_sparse` compares pairs of cells under read noise, and one of
+`reproduce_bench.BENCHES` is a measurement of speed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import reproduce_bench
 import reproduce_half_sparse
 import reproduce_pruning
 import reproduce_resnet
@@ -56,24 +58,28 @@ def console(arguments: Sequence[str]) -> int:
     sparse = reproduce_half_sparse.NAME
     compared = reproduce_pruning.ENTRIES
     tables = reproduce_tables.ENTRIES
-    names = [*CONFIGS, *compared, *tables, *reproduce_resnet.CONFIGS, sparse]
+    published, benches = reproduce_resnet.CONFIGS, reproduce_bench.BENCHES
+    names = [*CONFIGS, *compared, *tables, *published, sparse, *benches]
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
         return 0 if not arguments else 2
     name, seeds, rest = arguments[0], 3, []
     for argument in arguments[1:]:
-        seeded = name not in reproduce_resnet.CONFIGS
+        seeded = name not in published and name not in benches
         if seeded and argument.startswith("--seeds="):
             seeds = int(argument.removeprefix("--seeds="))
         else:
             rest.append(argument)
-    spread_over_cores()
+    if name not in benches:  # They run in a process of their own.
+        spread_over_cores()
     try:
         with loop.Stop().listening() as stop:
             if name in CONFIGS:
                 reproduce(name, seeds, rest, stop)
             elif name == sparse:
                 reproduce_pairs(rest, stop)
+            elif name in benches:
+                measure(name, rest)
             elif name in compared:
                 compare(name, seeds, rest, stop)
             elif name in tables:
@@ -150,6 +156,13 @@ def reproduce_pairs(rest: Sequence[str], stop: loop.Stop) -> None:
     half.draw(found, ROOT / "docs" / "results" / f"{half.NAME}.svg")
 
 
+def measure(name: str, rest: Sequence[str]) -> None:
+    """Speed beside a floor or a peer; writes docs/results/NAME.{json,md}."""
+    started = commit()
+    found = reproduce_bench.reproduce(name, rest)
+    write(name, rest, started, found, reproduce_bench.page)
+
+
 def write(
     name: str,
     flags: Sequence[str],
@@ -158,7 +171,8 @@ def write(
     page: Callable[[Mapping[str, Any]], list[str]],
 ) -> None:
     """Writes a result with its command and machine, as JSON and markdown."""
-    shown = [a for a in flags if not a.startswith("--data_root")]
+    places = ("--data_root", "--peer_python")  # Of one machine.
+    shown = [a for a in flags if not a.startswith(places)]
     content = {
         "command": " ".join(["scripts/reproduce", name, *shown]),
         "date": datetime.date.today().isoformat(),
