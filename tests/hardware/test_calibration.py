@@ -12,6 +12,7 @@ from jaxedge import core
 from jaxedge import hardware as hw
 from jaxedge.hardware import calibration
 from jaxedge.hardware.crossbar import Spec
+from jaxedge.hardware.weights import Plan
 
 KEY = jax.random.key(0)
 SPEC = Spec(hw.devices.get("ideal"), rows=9, adc_bits=8, adc_percentile=99.9)
@@ -28,6 +29,11 @@ def network():
     return params, jnp.abs(normal("x", 64, 16))
 
 
+def deploy(key, params, plan):
+    """In the program that `calibrate` deploys with."""
+    return jax.jit(hw.deploy)(key, params, Plan.of(plan))
+
+
 def run(params, x):
     hidden = jax.nn.relu(hw.dot(x, params["a"]["kernel"]))
     return hw.dot(hidden, params["b"])
@@ -39,7 +45,7 @@ def test_full_scales_are_percentiles_of_the_partial_sums():
     plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
     assert plan.patterns == ("^a/kernel$", "^b$")
     limit = np.asarray(plan.specs[0].adc_limit)
-    leaf = hw.deploy(KEY, params, SPEC)["a"]["kernel"]
+    leaf = deploy(KEY, params, SPEC)["a"]["kernel"]
     g = np.asarray(leaf.conductance(), np.float64)
     relative = np.asarray(x / x.max(-1, keepdims=True), np.float64)
     for u, part in enumerate((slice(0, 9), slice(9, 16))):
@@ -54,7 +60,7 @@ def test_calibrated_ranges_round_less():
     ideal = run(params, x)
 
     def error(plan):
-        chip = hw.deploy(KEY, params, plan)
+        chip = deploy(KEY, params, plan)
         return np.std(jax.jit(run)(chip, x) - ideal)
 
     plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
@@ -82,7 +88,7 @@ def test_coded_inputs_scale_their_currents():
     spec = dataclasses.replace(SPEC, input_bits=10)
     plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
     serial = dataclasses.replace(spec, bit_serial=True, input_bits=3)
-    chips = [hw.deploy(KEY, params, p) for p in (plan, serial)]
+    chips = [deploy(KEY, params, p) for p in (plan, serial)]
     chips[1] = calibration.fit(chips[1], lambda p: run(p, x))
     ideal = np.ravel(run(params, x))
     for chip in chips:
@@ -101,8 +107,8 @@ def test_later_layers_are_calibrated_on_what_earlier_ones_then_emit():
         adc_percentile=100.0,
     )
     plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
-    chip = hw.deploy(KEY, params, plan)
-    hidden = jax.nn.relu(hw.dot(x, chip["a"]["kernel"]))
+    chip = deploy(KEY, params, plan)
+    hidden = jax.nn.relu(jax.jit(hw.dot)(x, chip["a"]["kernel"]))
     high = float(plan.specs[1].input_range.hi)
     np.testing.assert_allclose(high, float(hidden.max()), rtol=0.05)
 
@@ -114,7 +120,7 @@ def test_ranges_of_slices_lie_apart():
     )
     plan = calibration.calibrate(KEY, params, spec, lambda p: run(p, x))
     assert plan.specs[0].adc_limit.shape == (3, 1)
-    y = jax.jit(run)(hw.deploy(KEY, params, plan), x)
+    y = jax.jit(run)(deploy(KEY, params, plan), x)
     assert np.corrcoef(np.ravel(y), np.ravel(run(params, x)))[0, 1] > 0.99
 
 
@@ -147,13 +153,13 @@ def test_the_widest_call_of_a_shared_weight_counts():
 def test_saturation_is_counted_and_warned_of():
     params, x = network()
     narrow = dataclasses.replace(SPEC, adc_limit=1e-6)
-    chip = hw.deploy(KEY, params, narrow)
+    chip = deploy(KEY, params, narrow)
     with pytest.warns(UserWarning, match=r"a/kernel \d.*widen adc_range"):
         found = calibration.saturation(lambda p: run(p, x), chip)
-    (current,) = chip["a"]["kernel"].currents(x)
+    (current,) = jax.jit(hw.Crossbar.currents)(chip["a"]["kernel"], x)
     share = np.mean(np.abs(np.asarray(current)) > 1e-6)
     np.testing.assert_allclose(found["a/kernel"], share, rtol=1e-5)
-    wide = hw.deploy(KEY, params, SPEC)
+    wide = deploy(KEY, params, SPEC)
     assert calibration.saturation(lambda p: run(p, x), wide) == {
         "a/kernel": 0.0,
         "b": 0.0,

@@ -1,6 +1,7 @@
 """Convolutions on any hardware, and the patches that vectors are made of."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,8 @@ CASES = [
     ((2, 4, 6, 2), (3, 2, 2, 1), (1, 2), ((2, 0), (1, 3))),
     ((1, 3, 2, 2), (3, 2, 2, 5), 1, "VALID"),
 ]
-conv = jax.jit(hw.conv, static_argnames=("strides", "padding"))
+STATIC = ("strides", "padding", "dilation", "groups")
+conv = jax.jit(hw.conv, static_argnames=STATIC)
 patches = jax.jit(hw.patches, static_argnums=(1, 2, 3))
 
 every = pytest.mark.parametrize("image, kernel, strides, padding", CASES)
@@ -81,6 +83,16 @@ def program(w, **sizes):
     return hw.program(jax.random.key(0), w, spec)
 
 
+@functools.partial(jax.jit, static_argnames=STATIC)
+def three_ways(x, w, **options):
+    """By the kernel itself, on a linear array, and vector by vector."""
+    linear = program(w)
+    # 2^16 levels make the vector path as good as the linear one.
+    by_vector = read_by(linear, input_bits=16)
+    assert by_vector.by_vector and not linear.by_vector
+    return [hw.conv(x, leaf, **options) for leaf in (w, linear, by_vector)]
+
+
 def read_by(leaf, **sizes):
     """The same cells in another design."""
     spec = dataclasses.replace(leaf.spec, **sizes)
@@ -100,12 +112,8 @@ def test_a_convolution_is_a_product_of_patches(image, kernel, strides, padding):
     x, w = operands(image, kernel)
     vectors = model(x, kernel[:2], strides, padding)
     expected = vectors @ np.asarray(w, np.float64).reshape(-1, kernel[-1])
-    linear = program(w)
-    # 2^16 levels make the vector path as good as the linear one.
-    by_vector = read_by(linear, input_bits=16)
-    assert by_vector.by_vector and not linear.by_vector
-    for leaf, limit in [(w, 1e-5), (linear, 1e-5), (by_vector, 1e-4)]:
-        y = conv(x, leaf, strides=strides, padding=padding)
+    found = three_ways(x, w, strides=strides, padding=padding)
+    for y, limit in zip(found, (1e-5, 1e-5, 1e-4), strict=True):
         assert y.shape == expected.shape
         atol = limit * np.abs(expected).max()
         np.testing.assert_allclose(y, expected, rtol=0, atol=atol)
@@ -165,10 +173,8 @@ def grouped_model(x, w, groups, dilation):
 def test_a_group_sees_its_channels_alone(groups, dilation, outputs):
     x, w = operands((2, 7, 6, 4), (3, 2, 4 // groups, outputs))
     expected = grouped_model(x, np.asarray(w), groups, dilation)
-    linear = program(w)
-    by_vector = read_by(linear, input_bits=16)
-    for leaf, limit in [(w, 1e-5), (linear, 1e-5), (by_vector, 1e-4)]:
-        y = hw.conv(x, leaf, strides=(2, 1), groups=groups, dilation=dilation)
+    found = three_ways(x, w, strides=(2, 1), groups=groups, dilation=dilation)
+    for y, limit in zip(found, (1e-5, 1e-5, 1e-4), strict=True):
         assert y.shape == expected.shape
         atol = limit * np.abs(expected).max()
         np.testing.assert_allclose(y, expected, rtol=0, atol=atol)
@@ -179,9 +185,13 @@ def test_groups_are_read_apart(key):
     x, w = operands((1, 5, 5, 1), (3, 3, 1, 2))
     x, w = jnp.tile(x, 4), jnp.tile(w, 4)
     device = hw.devices.get("ideal", read_noise=0.1)
-    leaf = hw.program(key, w, Spec(device, input_bits=16))
-    quiet = np.split(np.asarray(hw.conv(x, leaf, groups=4)), 4, -1)
-    noisy = np.split(np.asarray(hw.conv(x, leaf, groups=4, key=key)), 4, -1)
+
+    @jax.jit
+    def both(x, w):
+        leaf = hw.program(key, w, Spec(device, input_bits=16))
+        return [hw.conv(x, leaf, groups=4, key=k) for k in (None, key)]
+
+    quiet, noisy = (np.split(np.asarray(y), 4, -1) for y in both(x, w))
     for i in range(1, 4):
         np.testing.assert_allclose(quiet[0], quiet[i], rtol=1e-5)
         assert (noisy[0] != noisy[i]).all()
@@ -190,16 +200,16 @@ def test_groups_are_read_apart(key):
 def test_a_split_leaf_is_its_parts():
     """Converters see a group's columns as those of an array of its own."""
     x, w = operands((1, 5, 5, 4), (3, 3, 2, 6))
-    leaf = program(w, adc_bits=6, rows=10)
-    y = hw.conv(x, leaf, groups=2)
-    scale = float(leaf.scale)
+    programmed = jax.jit(functools.partial(program, adc_bits=6, rows=10))
+    leaf = programmed(w)
+    y = conv(x, leaf, groups=2)
     for g in range(2):
-        part = program(w[..., 3 * g : 3 * g + 3], adc_bits=6, rows=10)
+        part = programmed(w[..., 3 * g : 3 * g + 3])
         cells = jax.tree.map(
             lambda a, g=g: a[..., 3 * g : 3 * g + 3], leaf.cells
         )
-        part = dataclasses.replace(part, cells=cells, scale=scale)
-        alone = hw.conv(x[..., 2 * g : 2 * g + 2], part)
+        part = dataclasses.replace(part, cells=cells, scale=leaf.scale)
+        alone = conv(x[..., 2 * g : 2 * g + 2], part)
         np.testing.assert_allclose(
             y[..., 3 * g : 3 * g + 3], alone, rtol=1e-5, atol=1e-6
         )

@@ -61,11 +61,12 @@ def test_a_range_of_nothing_has_one_level():
 
     x = jnp.array([1.0, 2.0, 3.0])
     np.testing.assert_array_equal(convert(x), 2)
-    assert np.isfinite(jax.vmap(jax.grad(convert))(x)).all()
+    assert np.isfinite(jax.jit(jax.vmap(jax.grad(convert)))(x)).all()
 
 
 def test_the_gradient_passes_inside_the_range_alone():
-    slope = jax.vmap(jax.grad(lambda x: converters.uniform(x, -1.0, 1.0, 2)))
+    convert = lambda x: converters.uniform(x, -1.0, 1.0, 2)  # noqa: E731
+    slope = jax.jit(jax.vmap(jax.grad(convert)))
     np.testing.assert_array_equal(
         slope(jnp.array([-3.0, -1.0, 0.1, 1.0, 3.0])), [0, 1, 1, 1, 0]
     )
@@ -90,11 +91,10 @@ def test_the_signed_converter_has_a_slope_inside_and_a_zero():
     def convert(x):
         return converters.signed(x, 1.0, 3)
 
-    slope = jax.vmap(jax.grad(convert))(jnp.array([-3.0, -0.9, 0, 0.9, 3.0]))
-    np.testing.assert_array_equal(slope, [0, 1, 1, 1, 0])
     # Full scale itself is inside.
-    slope = jax.vmap(jax.grad(convert))(jnp.array([-1.0, 1.0]))
-    np.testing.assert_array_equal(slope, 1)
+    x = jnp.array([-3.0, -1.0, -0.9, 0, 0.9, 1.0, 3.0])
+    slope = jax.jit(jax.vmap(jax.grad(convert)))(x)
+    np.testing.assert_array_equal(slope, [0, 1, 1, 1, 1, 1, 0])
     x = jnp.array([-1.0, 0, 2.0])
     np.testing.assert_array_equal(converters.signed(x, 0.0, 4), 0)
     assert convert(jnp.float32(0)) == 0
@@ -138,15 +138,16 @@ def test_tiles_are_calibrated_apart_and_compile_once(key, compilations):
     assert not names
 
 
-def test_calibration_is_as_good_as_its_range(key):
+def test_calibration_is_as_good_as_its_range():
     """Clipping rare values halves the error of a coarse converter."""
-    x = jax.random.t(key, 3.0, (20_000,))
+    x = np.random.default_rng(0).standard_t(3, 20_000).astype(np.float32)
 
-    def error(percentile):
+    @jax.jit
+    def error(x, percentile):  # A constant would be sorted while compiling.
         y = converters.uniform(x, *converters.calibrate(x, 4, percentile), 4)
-        return float(jnp.mean(jnp.abs(y - x)))
+        return jnp.mean(jnp.abs(y - x))
 
-    assert error(99.0) < error(100.0) / 2
+    assert error(x, 99.0) < error(x, 100.0) / 2
 
 
 def test_samples_that_calibrate_nothing():
@@ -210,7 +211,7 @@ def test_a_constant_vector_has_code_zero_and_no_slope(level):
         code, step, low = converters.affine(x, 4)
         return jnp.sum(step * code + low)
 
-    assert np.isfinite(jax.grad(value)(x)).all()
+    assert np.isfinite(jax.jit(jax.grad(value))(x)).all()
 
 
 def test_the_affine_gradient_is_that_of_the_input(key):
@@ -219,7 +220,8 @@ def test_the_affine_gradient_is_that_of_the_input(key):
         return jnp.sum((step * code + low) * upstream)
 
     x, upstream = spread(key), spread(jax.random.key(1))
-    np.testing.assert_allclose(jax.grad(value)(x), upstream, rtol=1e-5)
+    slope = jax.jit(jax.grad(value))(x)
+    np.testing.assert_allclose(slope, upstream, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8, 16])
@@ -238,7 +240,8 @@ def test_weighted_bit_planes_have_the_gradient_of_the_code():
         return powers @ converters.bit_planes(code, 6)
 
     code = jnp.array([0.0, 13.0, 63.0])
-    np.testing.assert_allclose(jax.jacobian(weighted)(code), np.eye(3))
+    slope = jax.jit(jax.jacobian(weighted))(code)
+    np.testing.assert_allclose(slope, np.eye(3))
 
 
 def test_straight_through_is_exact_forward(key):

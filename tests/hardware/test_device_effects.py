@@ -154,8 +154,8 @@ def test_a_fault_map_pins_the_cells_it_names(key):
     inner = devices.get("pcm_nandakumar2019", read_noise=0.1)
     device = devices.FaultMap(inner, stuck, pinned.astype(np.float32))
     device.check()
-    target = jnp.full(stuck.shape, LEVEL)
-    cells, sound = device.program(key, target), inner.program(key, target)
+    target = np.full(stuck.shape, np.float32(LEVEL))
+    cells, sound = (jax.jit(d.program)(key, target) for d in (device, inner))
     for seconds in (0.0, 1e5):
         for see in ("conductance", "read_std"):
             here = np.asarray(getattr(device, see)(cells, seconds))
@@ -262,25 +262,26 @@ def test_times_in_a_state_are_exponential(key):
 
 def test_a_trace_is_the_course_of_the_cell(key):
     device = devices.get("pcm_nandakumar2019", rtn_share=0.5, **RTN)
-    cells = device.program(key, jnp.full(50, LEVEL))
+    cells = jax.jit(device.program)(key, np.full(50, LEVEL))
     times = jnp.array([0.0, 1.0, 1e4])
-    trace = np.asarray(device.trace(key, cells, times))
-    states = np.asarray(device.states(key, cells, times))
+    drawn = jax.jit(device.states)
+    trace = np.asarray(jax.jit(device.trace)(key, cells, times))
+    states = np.asarray(drawn(key, cells, times))
     assert states[:, np.asarray(cells.trap) == 0].all()
     for g, state, t in zip(trace, states, times, strict=True):
         whole = np.asarray(device.device.conductance(cells.cells, t))
         expected = whole * np.where(state == 1, 1, 0.7)
         np.testing.assert_allclose(g, expected, rtol=1e-6)
     # More times later change nothing.
-    longer = device.states(key, cells, jnp.array([0.0, 1.0, 1e4, 2e4]))
+    longer = drawn(key, cells, jnp.array([0.0, 1.0, 1e4, 2e4]))
     np.testing.assert_array_equal(longer[:3], states)
 
 
 def test_traps_without_amplitude_are_silent(key):
     silent = devices.get("pcm_nandakumar2019", rtn_share=0.5)
     device = devices.get("pcm_nandakumar2019")
-    target = jnp.full(100, LEVEL)
-    cells, plain = silent.program(key, target), device.program(key, target)
+    target = np.full(100, np.float32(LEVEL))
+    cells, plain = (jax.jit(d.program)(key, target) for d in (silent, device))
     for see in (silent.conductance, silent.read_std):
         expected = getattr(device, see.__name__)(plain, 100.0)
         np.testing.assert_allclose(see(cells, 100.0), expected, rtol=1e-6)

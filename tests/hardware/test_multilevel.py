@@ -147,6 +147,7 @@ def standard_errors(sample):
 
 
 cases = pytest.mark.parametrize("name", WRITTEN)
+program, dot = jax.jit(hw.program), jax.jit(hw.dot)
 
 
 def test_every_written_preset_is_here():
@@ -241,7 +242,7 @@ def test_a_chip_ages_in_one_program(name, key, compilations):
     """A sweep over time is one compiled map."""
     w = jax.random.normal(key, (40, 30))
     x = jax.random.normal(key, (5, 40))
-    leaf = hw.program(key, w, Spec(devices.get(name)))
+    leaf = program(key, w, Spec(devices.get(name)))
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
@@ -263,18 +264,18 @@ def test_one_drift_of_all_cells_is_compensated(key, converters):
     x = jax.random.normal(key, (5, 40))
     # Written at full scale, r = 1, exponents are N(.049, .008): none spread.
     device = devices.get("pcm_nandakumar2019", write_error=0.0, drift=0.0)
-    leaf = hw.program(key, w, Spec(device, compensate=True, **converters))
-    fresh = hw.dot(x, leaf)
+    leaf = program(key, w, Spec(device, compensate=True, **converters))
+    fresh = dot(x, leaf)
     cells = leaf.cells._replace(exponent=jnp.full((2, 40, 30), 0.05))
     spec = dataclasses.replace(leaf.spec, seconds=1000.0)
     old = dataclasses.replace(leaf, cells=cells, spec=spec)
     assert float(old.compensation()) == pytest.approx(51**0.05, rel=1e-5)
     scale = np.abs(fresh).max()
-    np.testing.assert_allclose(hw.dot(x, old), fresh, atol=2e-3 * scale)
+    np.testing.assert_allclose(dot(x, old), fresh, atol=2e-3 * scale)
     plain = dataclasses.replace(
         old, spec=dataclasses.replace(spec, compensate=False)
     )
-    decayed = hw.dot(x, plain) * 51**0.05
+    decayed = dot(x, plain) * 51**0.05
     np.testing.assert_allclose(decayed, fresh, atol=2e-3 * scale)
 
 
@@ -286,7 +287,7 @@ def test_compensation_helps_cells_that_drift_apart(key):
         spec = Spec(
             devices.get("pcm_nandakumar2019"), DAY, compensate=compensate
         )
-        y = hw.dot(x, hw.program(key, w, spec))
+        y = dot(x, program(key, w, spec))
         return np.std(y - x @ w) / np.std(x @ w)
 
     # A day takes about 35 %; what is left is the spread of the exponents.

@@ -1,5 +1,7 @@
 """Outer products by stochastic pulse trains."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,10 @@ X = jnp.array([[0.5, -1.0, 0.0, 0.2], [1.0, 0.3, 0.7, -0.4]])
 D = jnp.array([[0.1, -0.3, 0.2], [0.05, 0.1, 0.0]])
 
 
+meetings = jax.jit(pulse_trains.meetings, static_argnums=5)
+
+
+@functools.partial(jax.jit, static_argnums=4)
 def many(x, d, rate, step, trains):
     """Signed counts of independent trains, [REPEATS, I, O]."""
 
@@ -69,9 +75,9 @@ def test_what_trains_cannot_carry_is_cut_off():
 def test_nothing_comes_of_nothing(managed):
     trains = Trains(7, managed)
     for x, d in ((0 * X, D), (X, 0 * D)):
-        met = pulse_trains.meetings(jax.random.key(0), x, d, 0.1, 0.01, trains)
+        met = meetings(jax.random.key(0), x, d, 0.1, 0.01, trains)
         assert not met.ups.any() and not met.downs.any()
-    met = pulse_trains.meetings(jax.random.key(0), X, D, 0.0, 0.01, trains)
+    met = meetings(jax.random.key(0), X, D, 0.0, 0.01, trains)
     assert not met.ups.any() and not met.downs.any()
 
 

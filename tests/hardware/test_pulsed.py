@@ -88,7 +88,8 @@ def test_gradients_are_finite(name):
         moved = device.pulse_many(key, cells, COUNTS + 8, COUNTS + 7)
         return jnp.sum(device.conductance(moved)) / 1e-6
 
-    slopes = jax.jit(jax.grad(total))(CASES[name], jax.random.key(2))
+    # Eagerly: most operations are compiled, and one program of all is slow.
+    slopes = jax.grad(total)(CASES[name], jax.random.key(2))
     for path, slope in jax.tree_util.tree_leaves_with_path(slopes):
         assert np.isfinite(slope), path
     assert slopes.dw_min != 0
@@ -113,7 +114,7 @@ def test_cells_stay_in_their_bounds_and_count_their_pulses(name):
 @pytest.mark.parametrize("name", step_laws.PRESETS)
 def test_presets_make_sound_cells(name):
     device = step_laws.get(name)
-    cells = jax.jit(device.init, static_argnums=1)(jax.random.key(0), SHAPE)
+    cells = device.init(jax.random.key(0), SHAPE)
     assert (cells.low < 0).all() and (cells.high > 0).all()
     assert (cells.up > 0).all() and (cells.down > 0).all()
     # Steps that pulses can be counted in.
@@ -173,12 +174,12 @@ def test_spreads_from_device_to_device():
 )
 def test_pulses_follow_their_equation(law, direction):
     """Against the documented equations, cell by cell in float64."""
-    cells = law.init(jax.random.key(3), (20,))
-    start = jnp.linspace(-0.5, 0.5, 20)
+    cells = law.init(jax.random.key(3), SHAPE)
+    start = jnp.linspace(-0.5, 0.5, 20).reshape(SHAPE)
     cells = law.place(cells, start)
     w = np.asarray(cells.w, np.float64)
     host = {k: np.asarray(v, np.float64) for k, v in cells._asdict().items()}
-    counts = np.arange(20)
+    counts = np.arange(20).reshape(SHAPE)
     for i in range(20):
         if isinstance(law, PowerStep):
             span = host["high"] - host["low"]
@@ -208,8 +209,8 @@ def test_pulses_follow_their_equation(law, direction):
 
 def test_a_linear_step_shrinks_by_gamma_at_the_bound():
     law = quiet(LinearStep, dw_min=0.01, gamma_up=0.4, gamma_down=0.7)
-    cells = law.init(jax.random.key(0), (2,))
-    f_up, f_down = law.responses(cells, jnp.array([1.0, -1.0]))
+    cells = law.init(jax.random.key(0), (3,))
+    f_up, f_down = law.responses(cells, jnp.array([1.0, -1.0, 0.0]))
     np.testing.assert_allclose(f_up[0], 0.6, rtol=1e-6)
     np.testing.assert_allclose(f_down[1], 0.3, rtol=1e-5)
     soft = quiet(SoftBounds, w_max_dtod=0.3, w_min_dtod=0.3)
@@ -255,6 +256,22 @@ def test_write_noise_hides_where_a_cell_is():
     np.testing.assert_allclose(moved.w[1::2], 0.01, rtol=1e-6)
 
 
+@jax.jit
+def one_by_one_and_at_once(law, order, ups, downs):
+    """Cells after the pulses of each row of `order`, and after as many."""
+    start = jnp.full(order.shape[1], 0.3)
+    cells = law.place(law.init(jax.random.key(0), start.shape), start)
+
+    def one(cells, step):
+        i, signs = step
+        key = core.stream(jax.random.key(1), "p", i)
+        return law.pulse(key, cells, signs), None
+
+    steps = jnp.arange(len(order)), order
+    slow, _ = jax.lax.scan(one, cells, steps)
+    return slow.w, law.pulse_many(jax.random.key(2), cells, ups, downs).w
+
+
 @pytest.mark.parametrize("counts", [(60, 0), (0, 60), (40, 20), (30, 30)])
 @pytest.mark.parametrize("relative", [True, False])
 def test_many_pulses_at_once_are_like_one_after_another(counts, relative):
@@ -271,29 +288,11 @@ def test_many_pulses_at_once_are_like_one_after_another(counts, relative):
         up_down=0.2,
         relative_noise=relative,
     )
-    cells = law.place(law.init(jax.random.key(0), (n,)), jnp.full(n, 0.3))
     rng = np.random.default_rng(0)
     train = np.repeat([1, -1], counts)
     order = np.stack([rng.permutation(train) for _ in range(n)], 1)
-
-    def one(cells, step):
-        i, signs = step
-        return law.pulse(core.stream(jax.random.key(1), "p", i), cells, signs)
-
-    slow, _ = jax.jit(
-        lambda cells: jax.lax.scan(
-            lambda cells, step: (one(cells, step), None),
-            cells,
-            (jnp.arange(len(train)), jnp.asarray(order)),
-        )
-    )(cells)
-    fast = law.pulse_many(
-        jax.random.key(2),
-        cells,
-        jnp.full(n, ups, jnp.int32),
-        jnp.full(n, downs, jnp.int32),
-    )
-    a, b = np.asarray(slow.w), np.asarray(fast.w)
+    many = np.full(n, ups, np.int32), np.full(n, downs, np.int32)
+    a, b = map(np.asarray, one_by_one_and_at_once(law, order, *many))
     assert abs(a.mean() - b.mean()) < 0.02
     np.testing.assert_allclose(b.std(), a.std(), rtol=0.1)
 
@@ -373,8 +372,8 @@ def test_worn_cells_do_not_move():
 
 def test_pulses_have_a_price_only_if_it_is_known():
     law = quiet(Pulsed, up_joules=2e-12, down_joules=3e-12)
-    cells = law.init(jax.random.key(0), (2,))
-    moved = law.pulse(jax.random.key(0), cells, jnp.array([5, -2]))
+    cells = law.init(jax.random.key(0), (3,))
+    moved = law.pulse(jax.random.key(0), cells, jnp.array([5, -2, 0]))
     np.testing.assert_allclose(law.joules(moved), 16e-12, rtol=1e-6)
     assert law.replace(down_joules=None).joules(moved) is None
 

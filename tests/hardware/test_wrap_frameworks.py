@@ -31,7 +31,7 @@ class Case(NamedTuple):
 
 
 def linen(module, x, *found):
-    return Case(module.apply, module.init(KEY, x), x, {*found})
+    return Case(module.apply, jax.jit(module.init)(KEY, x), x, {*found})
 
 
 def nnx_split(module, x, *found):
@@ -50,7 +50,7 @@ def equinox(module, x, *found):
 
 def haiku(build, x, *found):
     f = hk.without_apply_rng(hk.transform(build))
-    return Case(f.apply, f.init(KEY, x), x, {*found})
+    return Case(f.apply, jax.jit(f.init)(KEY, x), x, {*found})
 
 
 class Block(nn.Module):

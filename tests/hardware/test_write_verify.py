@@ -38,6 +38,9 @@ def written(key, device=PULSED, target=TARGET, tolerance=0.3 * MICRO, most=200):
     )
 
 
+compiled = jax.jit(written, static_argnames="most")
+
+
 def again(device, tolerance, target=20 * MICRO, most=200, n=N):
     return write_again(
         jax.random.key(0),
@@ -50,7 +53,7 @@ def again(device, tolerance, target=20 * MICRO, most=200, n=N):
 
 def test_pulses_bring_cells_to_their_targets(key):
     # Steps are .25 uS, the tolerance is .3 uS, bounds of 5 and 20 uS are rare.
-    found = jax.jit(written)(key)
+    found = compiled(key, PULSED, TARGET, 0.3 * MICRO)
     error = np.abs(PULSED.conductance(found.cells) - TARGET)
     assert found.converged.sum() >= 50
     np.testing.assert_array_equal(found.converged, error <= 0.3 * MICRO)
@@ -84,19 +87,21 @@ def test_each_pulse_counts_and_no_more_than_allowed(key):
 
 def test_cells_that_cannot_get_there_are_flagged(key):
     """Targets beyond the bounds, and cells that wear out on the way."""
-    beyond = written(key, target=0 * TARGET + 40 * MICRO)
+    far_off = np.full_like(TARGET, 40 * MICRO)
+    beyond = compiled(key, PULSED, far_off, 0.3 * MICRO)
     assert not beyond.converged.all() and beyond.share < 0.1
     assert (beyond.pulses[~beyond.converged] == 200).all()
-    worn = written(key, PULSED.replace(wear=Wear(4.0)))
+    weak = PULSED.replace(wear=Wear(4.0))
+    worn = compiled(key, weak, TARGET, 0.3 * MICRO)
     far = np.abs(TARGET - 12.5 * MICRO) > 5 * MICRO
     assert not worn.converged[far].any()
     # A wider tolerance takes all.
-    assert written(key, tolerance=1.0).share == 1
+    assert compiled(key, PULSED, TARGET, 1.0).share == 1
 
 
 def test_a_noisy_check_lets_some_pass(key):
     noisy = PULSED.replace(read_noise=0.05)
-    found = jax.jit(written, static_argnames="most")(key, noisy)
+    found = compiled(key, noisy, TARGET, 0.3 * MICRO)
     error = np.abs(noisy.conductance(found.cells) - TARGET)
     assert found.share > 0.9  # All but those whose bounds are too narrow.
     assert (error[found.converged] > 0.3 * MICRO).any()
@@ -113,7 +118,6 @@ def test_programming_is_its_key_under_every_transformation(key):
 
 
 def test_new_numbers_compile_nothing(key, compilations):
-    compiled = jax.jit(written, static_argnames="most")
     compiled(key, PULSED, TARGET, 0.3 * MICRO)
     with compilations() as names:
         compiled(key, PULSED.replace(dw_min=0.03), TARGET, 0.4 * MICRO)
@@ -183,11 +187,16 @@ def test_every_multilevel_device_can_be_verified(name, key):
     device = Verified(plain, 0.2 * MICRO, 1e-12, max_events=400)
     device.check()
     target = jnp.full(400, 15 * MICRO)
-    cells = jax.jit(device.program)(key, target)
+
+    @jax.jit
+    def program(key):
+        return device.program(key, target), plain.program(key, target)
+
+    cells, cells_unchecked = program(key)
     assert cells.share == 1
     # A fit whose read is noisy may lie a little outside.
     error = np.abs(device.conductance(cells) - target)
-    unchecked = plain.conductance(plain.program(key, target)) - target
+    unchecked = plain.conductance(cells_unchecked) - target
     assert error.max() < 3 * MICRO and error.std() < np.std(unchecked) + 1e-12
     price = cells.pulses.sum() * 1e-12
     np.testing.assert_allclose(cells.joules, price, rtol=1e-5)
@@ -197,9 +206,10 @@ def test_a_crossbar_holds_verified_cells(key):
     plain = devices.get("ideal", program_noise=0.04)
     w = jax.random.normal(jax.random.key(1), (6, 4))
 
+    @jax.jit
     def off(device):
         chip = hw.program(key, w, Spec(device))
-        return np.asarray(hw.dot(jnp.eye(6), chip) - w)
+        return hw.dot(jnp.eye(6), chip) - w
 
     close = off(Verified(plain, 0.1 * MICRO))
     assert np.abs(close).max() < np.abs(w).max() * 2 * 0.1 / 25 + 1e-5
@@ -209,7 +219,7 @@ def test_a_crossbar_holds_verified_cells(key):
         Faulty(Verified(plain, 0.1 * MICRO), stuck_on=0.5),
         Verified(Faulty(plain, stuck_on=0.5), 0.1 * MICRO),
     ):
-        cells = faulty.program(key, jnp.full(1000, 5 * MICRO))
+        cells = jax.jit(faulty.program)(key, np.full(1000, 5 * MICRO))
         g = faulty.conductance(cells)
         stuck = np.isclose(g, 25 * MICRO)
         assert abs(np.mean(stuck) - 0.5) < 5 * 0.5 / np.sqrt(1000)
@@ -219,17 +229,16 @@ def test_a_crossbar_holds_verified_cells(key):
 def test_verified_cells_have_slopes_and_can_be_swept(key):
     target = jnp.linspace(1, 20, 8) * MICRO
 
-    @jax.jit
     def cells(noise):
         plain = devices.get("ideal", program_noise=0.0)
         device = Verified(plain, MICRO).replace(program_noise=noise)
         return device.conductance(device.program(key, target)).sum()
 
-    slope = jax.grad(cells)(0.02)
-    near = (cells(0.02001) - cells(0.01999)) / 2e-5
-    np.testing.assert_allclose(slope, near, rtol=0.05)
-    each = jnp.stack([cells(n) for n in (0.0, 0.05)])
-    both = jax.vmap(cells)(jnp.array([0.0, 0.05]))
+    run = jax.jit(jax.value_and_grad(cells))
+    near = (run(0.02001)[0] - run(0.01999)[0]) / 2e-5
+    np.testing.assert_allclose(run(0.02)[1], near, rtol=0.05)
+    each = [run(n)[0] for n in (0.0, 0.05)]
+    both = jax.jit(jax.vmap(cells))(jnp.array([0.0, 0.05]))
     np.testing.assert_allclose(both, each, rtol=1e-5)
 
 

@@ -180,7 +180,8 @@ def test_a_chopper_changes_no_mean_but_removes_what_cells_hold():
         first = rule.init(jax.random.key(0), W)
         signed = first._replace(signs=jnp.array([1.0, -1.0, -1.0]))
         key = jax.random.key(1)
-        a, b = (rule.update(key, s, X, D, 0.1) for s in (first, signed))
+        update = jax.jit(rule.update)
+        a, b = (update(key, s, X, D, 0.1) for s in (first, signed))
         np.testing.assert_allclose(a.slow, b.slow, rtol=1e-6)
         flips = -1 if chopper else 1
         np.testing.assert_array_equal(b.signs, flips * signed.signs)
