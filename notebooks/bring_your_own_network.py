@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: py:percent,ipynb
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -16,6 +21,8 @@
 # network of Flax, a multi-layer perceptron of Equinox and an LSTM of Haiku.
 
 # %%
+import functools
+
 try:
     import equinox as eqx
     import haiku as hk
@@ -69,7 +76,7 @@ class Cnn(nn.Module):
 
 
 cnn = Cnn()
-cnn_params = cnn.init(jax.random.key(0), train.x[:1])
+cnn_params = jax.jit(cnn.init)(jax.random.key(0), train.x[:1])
 
 # %%
 # Equinox keeps weights as [outputs, inputs], and maps over examples.
@@ -94,7 +101,7 @@ def lstm(x):
     return hk.Linear(10)(outputs[-1])
 
 
-lstm_params = lstm.init(jax.random.key(0), train.x[:1])
+lstm_params = jax.jit(lstm.init)(jax.random.key(0), train.x[:1])
 
 # %%
 networks = {
@@ -174,15 +181,22 @@ print(f"{accuracy(logits):.1%} on one chip")
 keys = core.chip_keys(jax.random.key(2), 100)
 
 
-def study(fn, params, spec):
-    """Accuracy on a hundred chips."""
+@functools.cache
+def chip_of(fn):
+    """Made once a network: another spec or parameters compile nothing new."""
 
-    def one_chip(key, params, x):
+    def one_chip(key, params, spec, x):
         network = hardware.wrap(fn, params, spec, x)
         chip = network.program(core.stream(key, "chip"))
         return accuracy(network(chip, x, read_key=core.stream(key, "read")))
 
-    return np.asarray(chip_map(one_chip, keys, args=(params, test.x)))
+    return one_chip
+
+
+def study(fn, params, spec):
+    """Accuracy on a hundred chips."""
+    args = (params, spec, test.x)
+    return np.asarray(chip_map(chip_of(fn), keys, args=args))
 
 
 found = {

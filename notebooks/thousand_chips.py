@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: py:percent,ipynb
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -73,7 +78,7 @@ figure  # noqa: B018
 # %%
 train, test = data.load("digits", "train"), data.load("digits", "test")
 model = models.Mlp((256, 128, 10), bits=4)
-variables = model.init(jax.random.key(0), train.x[:1])
+variables = jax.jit(model.init)(jax.random.key(0), train.x[:1])
 kernels, stats = variables["params"], variables["batch_stats"]
 signs = jax.tree.map(lambda w: jnp.sign(w) * 2 / np.sqrt(w.shape[0]), kernels)
 scores = kernels
@@ -117,6 +122,7 @@ for epoch in range(20):
 trained = network(scores)
 
 
+@jax.jit
 def accuracy(params, key=None):
     logits = model.apply(
         {"params": params, "batch_stats": stats}, test.x, key=key

@@ -51,7 +51,7 @@ def setting() -> tuple[Callable[..., Any], tuple[Any, ...]]:
     config = f"--config={ROOT}/configs/edge_pruning.py:digits"
     options = main.parse([config, "--workdir=unused"])
     resolved = job.resolve(options.config, None)
-    state = resolved.recipe.init(jax.random.key(0))
+    state = jax.jit(resolved.recipe.init)(jax.random.key(0))
     variables = resolved.recipe.finish(state)
     test = study.frames(resolved.splits["test"], resolved.chips.batch)
     spec = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), resolved.spec)

@@ -1,5 +1,6 @@
 """The random point-set machine: its encoder, its readout, and its chips."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -64,24 +65,34 @@ def at(stack, i):
     return jax.tree.map(lambda a: a[i], stack)
 
 
+def build(given):
+    """The recipe of the images, its functions compiled once."""
+    made = deplm.build(given, batches(1).x[0, :1], CLASSES, 6)
+    return compiled(made)
+
+
+def compiled(made):
+    names = ("init", "update", "finish", "evaluate")
+    return made._replace(**{n: jax.jit(getattr(made, n)) for n in names})
+
+
 @pytest.fixture(scope="module")
 def recipe():
-    given = parse(config())
-    return deplm.build(given, batches(1).x[0, :1], CLASSES, 6)
+    return build(parse(config()))
 
 
 @pytest.fixture(scope="module")
 def learned(recipe):
     """The variables after one pass over six batches, and the state."""
-    state, update = recipe.init(jax.random.key(0)), jax.jit(recipe.update)
+    state = recipe.init(jax.random.key(0))
     for i in range(6):
-        state, _ = update(state, at(batches(6), i))
-    return jax.jit(recipe.finish)(state), state
+        state, _ = recipe.update(state, at(batches(6), i))
+    return recipe.finish(state), state
 
 
 def test_one_pass_learns(recipe, learned):
     variables, state = learned
-    sums = jax.jit(recipe.evaluate)(variables, at(batches(1, seed=1), 0))
+    sums = recipe.evaluate(variables, at(batches(1, seed=1), 0))
     assert sums["accuracy"] / sums["count"] > 0.9  # A third by chance.
     assert state.step == 6
 
@@ -93,18 +104,18 @@ def test_normalisation_has_the_mean_of_its_batches(recipe):
     layer = state.stats["abstraction_1"]["Norm_0"]["BatchNorm_0"]
     before = recipe.init(jax.random.key(0))
     sizes = parse(config()).model.layers
-    _, changed = models.PointClassifier(CLASSES, sizes).apply(
+    model = models.PointClassifier(CLASSES, sizes)
+    apply = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+    _, changed = jax.jit(apply)(
         {"params": before.params, "batch_stats": before.stats},
         2 * batches(6).x[0] - 1,
-        train=True,
-        mutable=["batch_stats"],
     )
     tenth = changed["batch_stats"]["abstraction_1"]["Norm_0"]["BatchNorm_0"]
     np.testing.assert_allclose(layer["mean"], 10 * tenth["mean"], rtol=1e-4)
 
 
 def test_steps_keep_types_and_do_not_recompile(recipe, compilations):
-    update, state = jax.jit(recipe.update), recipe.init(jax.random.key(0))
+    update, state = recipe.update, recipe.init(jax.random.key(0))
     shape = jax.eval_shape(lambda: state)
     three = [at(batches(6), i) for i in range(3)]
     state, _ = update(state, three[0])
@@ -186,15 +197,15 @@ def parts():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(data.PARTS, "toy parts", PARTS)
         given = parse(part_config())
-        recipe = deplm.build(given, clouds(1).x[0, :1], 4, 5)
-    return recipe, jax.jit(recipe.update), recipe.init(jax.random.key(0))
+        recipe = compiled(deplm.build(given, clouds(1).x[0, :1], 4, 5))
+    return recipe, recipe.init(jax.random.key(0))
 
 
 def test_points_are_told_apart_by_chips_of_their_own(parts):
     """Training, and a noisy chip that learns, on sets located once."""
-    recipe, update, state = parts
+    recipe, state = parts
     for i in range(5):
-        state, _ = update(state, at(clouds(5), i))
+        state, _ = recipe.update(state, at(clouds(5), i))
     spec = crossbar.Spec(
         devices.get("rram_40nm_random", read_noise=0.02), input_bits=6
     )
@@ -208,12 +219,14 @@ def test_points_are_told_apart_by_chips_of_their_own(parts):
         found = [recipe.evaluate(v, test, key) for v in (variables, own)]
         return [recipe.measure(sums) for sums in found]
 
-    find = jax.jit(jax.vmap(recipe.prepare))
     lessons, test = clouds(5), clouds(1, seed=1)
+    found = jax.jit(jax.vmap(recipe.prepare))(
+        np.concatenate([lessons.x, test.x])
+    )
     ideal, own = scores(
         jax.random.key(1),
-        lessons._replace(x=find(lessons.x)),
-        at(test._replace(x=find(test.x)), 0),
+        lessons._replace(x=at(found, slice(5))),
+        at(test, 0)._replace(x=at(found, 5)),
     )
     for metrics in (ideal, own):
         assert set(metrics) == {
@@ -226,11 +239,11 @@ def test_points_are_told_apart_by_chips_of_their_own(parts):
 
 def test_ignored_points_change_nothing(parts):
     """Whatever a label below 0 is, it weighs nothing."""
-    _, update, state = parts
+    recipe, state = parts
     given, batch = state._replace(step=jnp.int32(9)), at(clouds(1), 0)
     keep = batch.y >= 0
     wrong = batch._replace(y=jnp.where(keep, batch.y, -5))
-    a, b = (update(given, one)[0].gathered for one in (batch, wrong))
+    a, b = (recipe.update(given, one)[0].gathered for one in (batch, wrong))
     jax.tree.map(np.testing.assert_array_equal, a, b)
     sums = row_blocks.totals(a.sums)
     assert int(sums.rows) == int(keep.sum()) < batch.y.size
@@ -245,12 +258,11 @@ def adam():
         "learn.readout": "adam", "learn.augment": "drop_and_shift",
         "learn.chip_epochs": 30, "optimizer.learning_rate": 0.05,
     }  # fmt: skip
-    given = parse(config(**changes))
-    return deplm.build(given, batches(1).x[0, :1], CLASSES, 6)
+    return build(parse(config(**changes)))
 
 
 def test_adam_moves_the_readout_alone(adam):
-    state, update = adam.init(jax.random.key(0)), jax.jit(adam.update)
+    state, update = adam.init(jax.random.key(0)), adam.update
     start, first = state, adam.finish(state)["params"]
     for i in range(60):
         state, sums = update(state, at(batches(6), i % 6))
@@ -310,12 +322,11 @@ def test_several_reads_have_the_noise_of_one(recipe):
     both estimate the same mean; that of the raw reads has a standard error of
     a few per cent, so 20 % tells it from no noise, which a factor below shows.
     """
-    given = parse(config(**{"learn.reads": 2}))
-    twice = deplm.build(given, batches(1).x[0, :1], CLASSES, 6)
+    twice = build(parse(config(**{"learn.reads": 2})))
     device = devices.get("rram_40nm_random", read_noise=0.3)
     state = recipe.init(jax.random.key(0))
     spec = crossbar.Spec(device, input_bits=6)
-    params = hardware.deploy(jax.random.key(1), state.params, spec)
+    params = jax.jit(hardware.deploy)(jax.random.key(1), state.params, spec)
     found, solve = {}, readout.solve
     for name, one in (("once", recipe), ("twice", twice)):
         seen = []
@@ -359,7 +370,7 @@ def test_one_readout_for_any_chip_knows_their_spread():
     found = {}
     for serve in ("own", "any"):
         given = parse(config(**device, **{"learn.serve": serve}))
-        one = deplm.build(given, batches(1).x[0, :1], CLASSES, 6)
+        one = build(given)
         spec = deplm.settings.make_plan(given.hardware)
 
         @jax.jit
@@ -375,9 +386,9 @@ def test_one_readout_for_any_chip_knows_their_spread():
 
             return jax.vmap(on)(keys).mean()
 
-        state, update = one.init(jax.random.key(0)), jax.jit(one.update)
+        state = one.init(jax.random.key(0))
         for i in range(6):
-            state, _ = update(state, at(batches(6), i))
+            state, _ = one.update(state, at(batches(6), i))
         keys = core.chip_keys(jax.random.key(4), 12)
         found[serve] = float(accuracy(state, keys))
     assert one.adapt is None and one.lessons == 0

@@ -43,7 +43,7 @@ def test_the_baseline_is_gradient_descent(recipe, batch, widths):
         right = jax.nn.log_softmax(logits)[jnp.arange(20), batch(0).y]
         return -right.mean()
 
-    slopes = jax.grad(loss)(made.finish(start)["params"])
+    slopes = jax.jit(jax.grad(loss))(made.finish(start)["params"])
     for w, slope, new in zip(
         kernels(made, start),
         jax.tree.leaves(slopes),
@@ -92,7 +92,7 @@ def test_the_weights_are_the_cells(recipe, batch):
         np.testing.assert_allclose(
             made.finish(last)["params"][name]["kernel"], shown, rtol=1e-6
         )
-    found = made.summary(last)
+    found = jax.jit(made.summary)(last)
     counts = [
         np.asarray(k["kernel"].state.cells.pulses)
         for k in last.kernels.values()
@@ -110,8 +110,9 @@ def test_cells_wear_out_where_the_config_says_so(recipe, batch):
     worn = {"cell.endurance": 3.0, "learn.rate": 5.0, "model.widths": ()}
     made = recipe({"recipe": "in_memory", "learn.rule": "sgd", **worn})
     *_, before, last = steps(made, batch, 4)
-    share = made.summary(last)["worn_out"]
-    assert 0 < made.summary(before)["worn_out"] <= share <= 1
+    summary = jax.jit(made.summary)
+    share = summary(last)["worn_out"]
+    assert 0 < summary(before)["worn_out"] <= share <= 1
     for old, new in zip(
         before.kernels.values(), last.kernels.values(), strict=True
     ):

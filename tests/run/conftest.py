@@ -1,6 +1,7 @@
 """Fixtures of the run's tests: a small job, trained once."""
 
 from collections.abc import Callable, Sequence
+import functools
 from pathlib import Path
 import shutil
 
@@ -49,8 +50,12 @@ def small() -> Sequence[str]:
 
 @pytest.fixture(scope="session")
 def resolve() -> Callable[..., job.Job]:
-    """A function from flags to a checked job."""
+    """A function from flags to a checked job.
 
+    The same flags are the same job, whose programs are compiled once.
+    """
+
+    @functools.cache
     def resolve(*flags: str) -> job.Job:
         options = main.parse([*flags, "--workdir=unused"])
         return job.resolve(options.config, options.data_root)

@@ -201,7 +201,8 @@ def test_every_way_gives_the_same_accuracy(key, network):
     params, x, y = network
     spec = spec_of(0.05)
     linear = linearised(params, x, y, spec)
-    chip = hardware.deploy(key, params, ensemble.ensemble(spec))
+    deploy = jax.jit(hardware.deploy)
+    chip = deploy(key, params, ensemble.ensemble(spec))
     given = {"half_width": 5e-3, "batch": 256}
     ways = {
         "plain": estimate(of_chip, key, args=(params, spec, x, y), **given),
@@ -244,7 +245,7 @@ def test_the_control_has_mean_zero_and_the_slope_of_the_score(key, network):
     controls = np.asarray(make(keys), float)
     assert abs(controls.mean()) < 4.5 * controls.std() / np.sqrt(len(controls))
     # By hand, for one chip.
-    chip = deployed(keys[0], params, spec)
+    chip = jax.jit(deployed)(keys[0], params, spec)
     wanted = 0.0
     for name, leaf in chip.items():
         effective = np.asarray(
@@ -262,7 +263,8 @@ def test_a_chip_of_another_network_is_named(key, network):
     params, x, y = network
     spec = spec_of(0.05)
     linear = linearised(params, x, y, spec)
-    chip = hardware.deploy(key, {"layer 0": params["layer 0"]}, spec)
+    deploy = jax.jit(hardware.deploy)
+    chip = deploy(key, {"layer 0": params["layer 0"]}, spec)
     with pytest.raises(checks.UsageError, match="linearised at"):
         room.control(linear, chip)
 

@@ -29,6 +29,15 @@ def arrays(path):
         return {name: file[name] for name in file.files}
 
 
+def of_chips(resolved, n):
+    """The job with a study of n chips, whose programs are the same."""
+    chips = {**resolved.config["chips"], "n": n}
+    return resolved._replace(
+        config={**resolved.config, "chips": chips},
+        chips=resolved.chips._replace(n=n),
+    )
+
+
 def without_times(summary):
     """All figures but the times of this machine."""
     chips = {**summary["chips"], "chips_per_second": None}
@@ -211,12 +220,10 @@ def test_the_pictured_chip_is_the_first_of_the_study(resolve, small):
     variables = {"params": {"a": {"kernel": jnp.ones((3, 2))}}}
     chip = job.one_chip(resolved, variables)
     keys = chip_keys(stream(stream(resolved.key, "study"), "chips"), 12)
-    expected = hardware.deploy(
+    expected = jax.jit(hardware.deploy)(
         stream(keys[0], "chip"), variables["params"], resolved.spec
     )
-    # The design's own numbers are float64 outside of a compiled function.
-    same = functools.partial(np.testing.assert_allclose, rtol=1e-6)
-    jax.tree.map(same, chip, expected)
+    jax.tree.map(np.testing.assert_array_equal, chip, expected)
 
 
 @pytest.mark.slow
@@ -245,7 +252,7 @@ def test_learned_ranges_reach_the_report_and_further_studies(
         want = np.exp(sizes[i]) * start.hi[i]
         np.testing.assert_allclose(found, [0, want], rtol=1e-5)
     before = arrays(folder / "study.npz")
-    job.restudy(resolve(*flags, "--config.chips.n=14"), folder)
+    job.restudy(of_chips(resolved, 14), folder)
     again = arrays(folder / "study.npz")["score"]
     np.testing.assert_array_equal(again[:12], before["score"])
 
@@ -273,16 +280,14 @@ def test_one_chip_is_the_first_of_the_study(resolve, small):
     source = resolved.splits["train"]
     batch = data.Batch(source.x[:60], source.y[:60], np.ones(60, np.float32))
     # The key of the training decides the network and not the chip.
-    state = recipe.init(jax.random.key(7))
+    state = jax.jit(recipe.init)(jax.random.key(7))
     _, sums = jax.jit(recipe.update)(state, batch)
     network = recipe.finish(state)
     chip = job.one_chip(resolved, network)
-    logits, _ = recipe.forward(
-        {**network, "params": chip},
-        batch.x,
-        train=True,
-        mutable=["batch_stats"],
+    forward = functools.partial(
+        recipe.forward, train=True, mutable=["batch_stats"]
     )
+    logits, _ = jax.jit(forward)({**network, "params": chip}, batch.x)
     logits = np.asarray(logits, np.float64)
     right = logits[np.arange(60), batch.y]
     loss = np.log(np.exp(logits).sum(1)) - right
@@ -416,7 +421,8 @@ def given(monkeypatch, tmp_path):
 
 def test_a_network_is_studied_as_it_was_given(given, resolve, tmp_path):
     folder = tmp_path / "run"
-    job.run(resolve(*given), folder)
+    resolved = resolve(*given)
+    job.run(resolved, folder)
     found = read(folder)
     assert found["chips"]["images"] == 40 and found["chips"]["n"] == 2
     right = arrays(folder / "study.npz")["score"] * 40
@@ -427,8 +433,10 @@ def test_a_network_is_studied_as_it_was_given(given, resolve, tmp_path):
     assert sorted(names) == sorted([*(f"{u}/Conv_0" for u in units), "Dense_0"])
     assert "Nothing was trained" in (folder / "report.html").read_text()
     # There is no training that a new study would have to wait for.
-    job.restudy(resolve(*given, "--config.chips.images=20"), folder)
-    assert read(folder)["chips"]["images"] == 20
+    stop = loop.Stop()
+    stop.asked = True
+    with pytest.raises(loop.Preempted, match="after 2 of 3 chips"):
+        job.restudy(of_chips(resolved, 3), folder, stop)
 
 
 # Parts.

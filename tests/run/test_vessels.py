@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
     f"--config={ROOT}/configs/edge_pruning.py:drive_small",
     "--config.model.widths=(2,)",
+    # Programs of 19 layers: what each layer does is tested with small ones.
+    "--config.hardware.device=ideal",
+    "--config.model.bits=none",
     "--config.data.crop=16",
     "--config.train.epochs=1",
     "--config.train.batch=8",
