@@ -5,6 +5,7 @@ P positions (pixels, points), K classes.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -100,18 +101,24 @@ def confusion(
         classes: K.
         key: of a chip, read as in a study; None reads without noise.
     """
-
-    @jax.jit
-    def count(variables, x, y, weight, read):
-        said = recipe.forward(variables, x, read).argmax(-1)
-        counts = jnp.zeros((classes, classes), jnp.int32)
-        return counts.at[y, said].add((weight > 0).astype(jnp.int32))
-
+    count = _counter(recipe.forward, classes)
     total = np.zeros((classes, classes), np.int64)
     for i, frame in enumerate(zip(*test[:3], strict=True)):
         read = None if key is None else stream(key, "read", i)
         total += np.asarray(count(variables, *frame, read))
     return total
+
+
+@functools.lru_cache(maxsize=2)
+def _counter(forward: Callable, classes: int) -> Callable[..., jax.Array]:
+    """A compiled function, the same for ideal hardware and for a chip."""
+
+    def count(variables, x, y, weight, read):
+        said = forward(variables, x, read).argmax(-1)
+        counts = jnp.zeros((classes, classes), jnp.int32)
+        return counts.at[y, said].add((weight > 0).astype(jnp.int32))
+
+    return jax.jit(count)
 
 
 def _answers(

@@ -131,7 +131,7 @@ def train(
     review = jax.jit(recipe.review)
     broken = jax.jit(_nan_leaves)
     evaluate = evaluator(recipe, plan.evaluate_batch)
-    trial = jax.jit(recipe.trial) if recipe.trial else recipe.finish
+    trial = jax.jit(recipe.trial or recipe.finish)
     # One program: a large network has hundreds of shapes.
     state = jax.jit(recipe.init)(stream(key, "init"))
     if not plan.epochs:
