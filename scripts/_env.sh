@@ -74,7 +74,8 @@ install() {
   state="$PWD $(cat pyproject.toml constraints/*.txt | cksum)"
   if [[ "$(cat "$stamp" 2>/dev/null)" == "$state" ]]; then return 0; fi
   echo "installing into $venv (takes minutes the first time)"
-  "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
+  # What is never imported need not be compiled, which is most of it.
+  "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-compile \
     "$@" --editable ".${extras:+[$extras]}" ||
     die "pip could not install the packages into $venv, see above"
   echo "$state" >"$stamp"

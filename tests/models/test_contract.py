@@ -24,7 +24,7 @@ CHIP = crossbar.Spec(devices.get("ideal", program_noise=0.1, read_noise=0.1))
 
 def inputs(seed):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(4, 23, 20, 1)).astype(np.float32)
+    return rng.normal(size=(4, 23, 12, 1)).astype(np.float32)
 
 
 # Others are compared with numpy, layer by layer, in files of their own.

@@ -197,6 +197,7 @@ def linearised(params, x, y, spec):
     return room.linearise(score, params, spec)
 
 
+@pytest.mark.slow
 def test_every_way_gives_the_same_accuracy(key, network):
     params, x, y = network
     spec = spec_of(0.05)

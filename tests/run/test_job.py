@@ -419,6 +419,7 @@ def given(monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_network_is_studied_as_it_was_given(given, resolve, tmp_path):
     folder = tmp_path / "run"
     resolved = resolve(*given)

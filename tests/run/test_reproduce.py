@@ -31,6 +31,7 @@ def reproduce(monkeypatch, tmp_path):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_a_result_tells_what_its_runs_found(reproduce, tmp_path):
     name = "edge_pruning_digits"
     assert reproduce.console([name, *FLAGS]) == 0
