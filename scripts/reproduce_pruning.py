@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from reproduce_tables import shown, slug, spread
+from reproduce_tables import each, shown, spread
 
 from jaxedge import hardware
 from jaxedge.hardware import devices
@@ -116,21 +116,17 @@ def reproduce(
         over seeds of what `figures` tells of each setting.
     """
     entry, rows = ENTRIES[name], []
-    for seed in range(seeds):
-        for label, own in entry.points.items():
-            print(f"{name}: seed {seed}, {label}", flush=True)
-            workdir = folder / f"{slug(label)}-{seed}"
-            flags = (
-                f"--config={entry.config}",
-                f"--workdir={workdir}",
-                "--config.study=",
-                f"--config.chips.n={entry.chips}",
-                *own,
-                f"--config.seed={seed}",
-                *rest,
-            )
-            found = one(flags, entry.pairs, stop)
-            rows.append({"seed": seed, "setting": label} | found)
+    for seed, label, place in each(name, seeds, entry.points, folder):
+        flags = (
+            f"--config={entry.config}",
+            "--config.study=",
+            f"--config.chips.n={entry.chips}",
+            *entry.points[label],
+            *place,
+            *rest,
+        )
+        found = one(flags, entry.pairs, stop)
+        rows.append({"seed": seed, "setting": label} | found)
     return {"summary": summary(entry.points, rows), "runs": rows}
 
 

@@ -4,7 +4,7 @@ Each setting is a run of its own, of which all scores on the test set are told
 and those of its chips; a killed call goes on where it was.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import json
 from pathlib import Path
@@ -95,27 +95,30 @@ def reproduce(
         "runs", a row a run: scores of the test set and, of a setting on chips,
         what the summary of its run says of them.
     """
-    rows = []
-    for seed in range(seeds):
-        for label, setting in ENTRIES[name].settings.items():
-            print(f"{name}: seed {seed}, {label}", flush=True)
-            options = main.parse(
-                (
-                    f"--config={setting.config}",
-                    f"--workdir={folder / f'{slug(label)}-{seed}'}",
-                    *setting.flags,
-                    f"--config.seed={seed}",
-                    *rest,
-                )
-            )
-            resolved = job.resolve(options.config, options.data_root)
-            workdir_of = Path(options.workdir)
-            if setting.on_chips:
-                found = on_chips(resolved, workdir_of, stop)
-            else:
-                found = trained(resolved, workdir_of, stop)[0]
-            rows.append({"seed": seed, "setting": label} | found)
+    rows, settings = [], ENTRIES[name].settings
+    for seed, label, place in each(name, seeds, settings, folder):
+        config, flags, with_chips = settings[label]
+        options = main.parse((f"--config={config}", *flags, *place, *rest))
+        resolved = job.resolve(options.config, options.data_root)
+        workdir_of = Path(options.workdir)
+        if with_chips:
+            found = on_chips(resolved, workdir_of, stop)
+        else:
+            found = trained(resolved, workdir_of, stop)[0]
+        rows.append({"seed": seed, "setting": label} | found)
     return {"runs": rows}
+
+
+def each(
+    name: str, seeds: int, labels: Iterable[str], folder: Path
+) -> Iterator[tuple[int, str, tuple[str, str]]]:
+    """Every run of an entry: its seed, its label, and the flags of both."""
+    for seed in range(seeds):
+        for label in labels:
+            print(f"{name}: seed {seed}, {label}", flush=True)
+            workdir_of = folder / f"{slug(label)}-{seed}"
+            place = f"--workdir={workdir_of}", f"--config.seed={seed}"
+            yield seed, label, place
 
 
 def on_chips(
