@@ -205,7 +205,7 @@ def _quick(c: Any) -> None:
 def _fashion_mnist(c: Any) -> None:
     # The data set comes as (byte / 255 - .1307) / .3081.
     c.model.update({"low": -0.1307 / 0.3081, "high": (1 - 0.1307) / 0.3081})
-    c.learn.chip_examples = 5000
+    c.learn.chip_examples = 8000
     # Another read frame for every ten images; the paper's frames are unknown.
     c.hardware.read = "batch"
     c.chips.update({"images": 1000, "threshold": 0.772, "batch": 10})
