@@ -75,9 +75,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for table in rows.values():
         # A package breaks what a test does rather than one row of its table;
         # a contract table ends with its richest row.
-        last = len(table) - (table[0].path.stem in VERSIONED)
-        for item in table[1:last]:
-            item.add_marker("row")
+        kept = table[-1 if table[0].path.stem in VERSIONED else 0]
+        for item in table:
+            if item is not kept:
+                item.add_marker("row")
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 

@@ -75,9 +75,8 @@ def test_the_readme_names_commands_that_exist():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["chips", "mlp"])
-def test_a_bench_prints_its_ratio(name):
+def test_a_bench_prints_its_ratio():
     out = python(
-        f"scripts/bench/{name}.py", "--chips=4", "--repeats=1", "--target=1000"
+        "scripts/bench/chips.py", "--chips=4", "--repeats=1", "--target=1000"
     )
     assert re.search(r"chips / floor: \d+\.\d\d \(target 1000", out)

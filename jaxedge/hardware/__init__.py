@@ -12,6 +12,7 @@ from jaxedge.hardware import energy as energy
 from jaxedge.hardware import ensemble as ensemble
 from jaxedge.hardware import ir_drop as ir_drop
 from jaxedge.hardware import pulse_trains as pulse_trains
+from jaxedge.hardware import sram as sram
 from jaxedge.hardware import wires as wires
 from jaxedge.hardware import write_verify as write_verify
 from jaxedge.hardware.convolution import conv as conv
@@ -49,6 +50,7 @@ __all__ = [
     "patches",
     "program",
     "pulse_trains",
+    "sram",
     "wires",
     "wrap",
     "write_verify",

@@ -19,10 +19,18 @@ from jaxedge.core import checks
 from jaxedge.core.trees import map_named, pytree, static
 from jaxedge.hardware import converters
 from jaxedge.hardware.array import Crossbar
+from jaxedge.hardware.sram import calibration as sram_calibration
+from jaxedge.hardware.sram.macro import SramMacro, clip_rate
 from jaxedge.hardware.weights import Plan, Product, Spec, Weight, deploy
 
 Run = Callable[[Any], Any]
-Look = Callable[[Crossbar, jax.Array], Any]
+Look = Callable[[Any, jax.Array], Any]
+# Leaves whose converters have ranges, and the fields of their designs that ask
+# for one.
+_ASKS: dict[type, tuple[str, ...]] = {
+    Crossbar: ("adc_percentile", "input_percentile"),
+    SramMacro: ("clip_rate", "input_percentile"),
+}
 
 
 class _Seen:
@@ -63,10 +71,11 @@ class _Tap(Weight):
 
 
 def tap(chip: Any, look: Look) -> tuple[Any, dict[str, list[Any]]]:
-    """A chip whose crossbars note what they see, within one trace.
+    """A chip whose arrays note what they see, within one trace.
 
     Args:
-        chip: parameters with crossbars, from `deploy`.
+        chip: parameters with arrays that convert (`Crossbar`, `SramMacro`),
+            from `deploy`.
         look: as for `observe`.
 
     Returns:
@@ -76,28 +85,29 @@ def tap(chip: Any, look: Look) -> tuple[Any, dict[str, list[Any]]]:
     seen = _Seen(look)
 
     def one(path: str, leaf: Any) -> Any:
-        return _Tap(leaf, path, seen) if _is_crossbar(leaf) else leaf
+        return _Tap(leaf, path, seen) if _is_array(leaf) else leaf
 
-    return map_named(one, chip, is_leaf=_is_crossbar), seen.found
+    return map_named(one, chip, is_leaf=_is_array), seen.found
 
 
 def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
-    """What the crossbars of a chip see while a network runs.
+    """What the arrays of a chip see while a network runs.
 
     Args:
         run: the network on inputs as they will come: parameters to anything.
             Its products must not stand inside a scan, a vmap or a jit of
             their own, whose values cannot leave it; neither may they be
             convolutions in groups.
-        chip: parameters with crossbars, from `deploy`.
-        look: what to note of a crossbar and its inputs [..., I]: for
+        chip: parameters with arrays that convert (`Crossbar`, `SramMacro`),
+            from `deploy`.
+        look: what to note of an array and its inputs [..., I]: for
             hardware that sees vectors the patches of a convolution.
 
     Returns:
         For each path what `look` gave at each of its calls, in order.
 
     Raises:
-        UsageError: when no crossbar is met, or a value cannot leave its scan.
+        UsageError: when no such array is met, or a value cannot leave its scan.
     """
 
     def traced(chip: Any) -> dict[str, list[Any]]:
@@ -114,8 +124,8 @@ def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
         ) from error
     if not found:
         raise checks.UsageError(
-            "the run function met no crossbar: deploy the parameters, and use"
-            " those that it is given."
+            "the run function met no crossbar and no macro: deploy the"
+            " parameters, and use those that it is given."
         )
     return found
 
@@ -126,15 +136,18 @@ def fit(chip: Any, run: Run) -> Any:
     Each array with an `adc_percentile` gets the full scale of its ADCs, one for
     each group of rows that is converted (device_physics D.8, calibrated); each
     with an `input_percentile` the range of its inputs. Where an array is used
-    more than once, the widest counts. Can be compiled and mapped over chips.
+    more than once, the widest counts. A `SramMacro` with a `clip_rate` gets the
+    folding point and the LSB with the least predicted error (`sram.choose`).
+    Can be compiled and mapped over chips.
 
     Args:
-        chip: parameters with crossbars, from `deploy`.
+        chip: parameters with arrays that convert (`Crossbar`, `SramMacro`),
+            from `deploy`.
         run: as for `observe`: the network on calibration samples.
 
     Returns:
-        `chip` with other designs in its crossbars; arrays that the network does
-        not use, or that have no percentiles, keep theirs.
+        `chip` with other designs in its arrays; those that the network does
+        not use, or that ask for nothing, keep theirs.
 
     Raises:
         UsageError: as `observe`.
@@ -143,11 +156,11 @@ def fit(chip: Any, run: Run) -> Any:
 
     def place(path: str, leaf: Any) -> Any:
         notes = found.get(path)
-        if not _is_crossbar(leaf) or not notes:
+        if not _is_array(leaf) or not notes:
             return leaf
         return _with_ranges(leaf, notes)
 
-    return map_named(place, chip, is_leaf=_is_crossbar)
+    return map_named(place, chip, is_leaf=_is_array)
 
 
 def calibrate(
@@ -174,17 +187,20 @@ def calibrate(
     specs = {}
 
     def learn(path: str, leaf: Any) -> None:
-        if _is_crossbar(leaf):
+        if _is_array(leaf):
+            asked = dict.fromkeys(_ASKS[type(leaf)])
             specs[f"^{re.escape(path)}$"] = dataclasses.replace(
-                leaf.spec, adc_percentile=None, input_percentile=None
+                leaf.spec, **asked
             )
 
-    map_named(learn, chip, is_leaf=_is_crossbar)
+    map_named(learn, chip, is_leaf=_is_array)
     return Plan.of(specs)
 
 
-def _with_ranges(leaf: Crossbar, notes: list[Any]) -> Crossbar:
+def _with_ranges(leaf: Any, notes: list[Any]) -> Any:
     """An array with the union of the ranges that its calls asked for."""
+    if isinstance(leaf, SramMacro):
+        return sram_calibration.fitted(leaf, notes)
     fields = {
         name: _widest(name, [note[name] for note in notes]) for name in notes[0]
     }
@@ -192,8 +208,10 @@ def _with_ranges(leaf: Crossbar, notes: list[Any]) -> Crossbar:
     return dataclasses.replace(leaf, spec=spec)
 
 
-def _needed(leaf: Crossbar, x: jax.Array) -> dict[str, Any]:
+def _needed(leaf: Any, x: jax.Array) -> dict[str, Any]:
     """The ranges that one call of an array asks for."""
+    if isinstance(leaf, SramMacro):
+        return sram_calibration.needs(leaf, x)
     spec, found = leaf.spec, {}
     if spec.input_percentile is not None:
         found["input_range"] = converters.calibrate(
@@ -212,7 +230,7 @@ def saturation(run: Run, chip: Any, limit: float = 0.01) -> dict[str, float]:
 
     Args:
         run: as for `observe`.
-        chip: parameters with crossbars.
+        chip: parameters with arrays.
         limit: share that is still all right, in [0, 1].
 
     Returns:
@@ -226,7 +244,9 @@ def saturation(run: Run, chip: Any, limit: float = 0.01) -> dict[str, float]:
     """
     checks.in_range("limit", limit, 0, 1)
 
-    def look(leaf: Crossbar, x: jax.Array) -> Any:
+    def look(leaf: Any, x: jax.Array) -> Any:
+        if isinstance(leaf, SramMacro):
+            return clip_rate(leaf, x)
         if leaf.spec.adc_bits is None:
             return None
         shares = []
@@ -272,5 +292,5 @@ def _widest(name: str, notes: list[Any]) -> Any:
     return converters.Range(jnp.min(low), jnp.max(high))
 
 
-def _is_crossbar(node: Any) -> bool:
-    return isinstance(node, Crossbar)
+def _is_array(node: Any) -> bool:
+    return isinstance(node, tuple(_ASKS))

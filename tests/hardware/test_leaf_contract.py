@@ -13,13 +13,15 @@ from jaxedge import hardware as hw
 from jaxedge.hardware.adc import Adc
 from jaxedge.hardware.converters import Range
 from jaxedge.hardware.crossbar import Spec
+from jaxedge.hardware.sram import Config
+from jaxedge.hardware.sram import Spec as Macro
 from jaxedge.hardware.write_verify import Verified
 
 
 class Case(NamedTuple):
     """What to put a weight on, and what to expect of it."""
 
-    spec: Spec | None = None
+    spec: Spec | Macro | None = None
     masked: bool = False
     ranged: bool = False
     noisy: bool = False  # another read key gives another result
@@ -61,6 +63,9 @@ RANGES = on(
 )
 NOISY = hw.devices.get("ideal", program_noise=0.05, read_noise=0.02)
 VERIFIED = Spec(Verified(NOISY, tolerance_S=1e-6, max_events=8))
+# Three arrays of five rows, small sums, and an LSB that fits them.
+SMALL = Config(rows=5, fold=3, lsb_units=2, sigma_cell=0.2)
+SIGNED = Config(fold=0, lsb_units=2, x_signed=True, w_code="twos_complement")
 CASES = {
     "array": Case(),
     "masked": Case(masked=True),
@@ -77,6 +82,22 @@ CASES = {
     "ranges": Case(RANGES, noisy=True, random=True, adc=True),
     "ranged": Case(BITS, ranged=True, noisy=True, random=True),
     "ranged_array": Case(ranged=True),
+    "macro": Case(Macro(SMALL), noisy=True, random=True, adc=True),
+    "macro_fast": Case(
+        Macro(SMALL, path="fast", scaling="column"),
+        noisy=True,
+        random=True,
+        adc=True,
+    ),
+    "macro_signed": Case(
+        Macro(SIGNED, weight_clip=2.0), noisy=True, random=True, adc=True
+    ),
+    "macro_ranged": Case(
+        Macro(SMALL), ranged=True, noisy=True, random=True, adc=True
+    ),
+    "macro_masked": Case(
+        Macro(SMALL), masked=True, noisy=True, random=True, adc=True
+    ),
     "formed": Case(on(FORMED), noisy=True, random=True, trains=False),
     "verified": Case(VERIFIED, noisy=True, random=True, adc=True),
     "ensemble": Case(hw.ensemble.ensemble(Spec(NOISY)), noisy=True),
@@ -96,9 +117,9 @@ OUTPUT = (3, 3, 4, 4)
 # A convolution is a product of an image and a kernel, or of the vectors of
 # `dot` where converters see them: few leaves stand for all in either.
 CONV = ("array", "masked", "set_reset", "all_converters", "ranged_array")
-CONV += ("masked_formed",)
+CONV += ("masked_formed", "macro")
 # Groups are a matter of `conv` alone.
-DEPTHWISE = ("array", "set_reset", "all_converters")
+DEPTHWISE = ("array", "set_reset", "macro", "all_converters")
 ROWS = [
     *(("dot", name) for name in CASES),
     *(("conv", name) for name in CONV),
@@ -109,6 +130,7 @@ ROWS = [
 EAGER = [
     *(("dot", name) for name in ("array", "all_converters", "sliced")),
     *(("dot", name) for name in ("wired", "verified", "ensemble")),
+    ("dot", "macro"),
     ("conv", "masked_formed"),
     ("depthwise", "set_reset"),
 ]

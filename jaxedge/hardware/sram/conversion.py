@@ -1,0 +1,321 @@
+"""From input codes to output codes: successive approximation on the lines.
+
+If every branch discharges a line by the same law dV/dt = -n I(V) / C, a line's
+voltage is one monotone function of the units it has lost, whatever their order.
+A comparator of two such lines therefore compares units, and so do all decisions
+of a converter that discharges the same lines by the same branches: its codes do
+not depend on the law, on the current or on the capacitance (sram_cim 5.1).
+
+Letters: B batch, N rows, M columns, n steps of a conversion.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+import numpy as np
+
+from jaxedge.core import checks
+from jaxedge.core.keys import check_key, stream
+from jaxedge.hardware import sampling
+from jaxedge.hardware.sram import columns as cells
+from jaxedge.hardware.sram.columns import Columns, Lines
+from jaxedge.hardware.sram.config import Config
+from jaxedge.hardware.sram.errors import decisions
+from jaxedge.hardware.weights import Product, matmul
+
+PATHS = ("exact", "floor", "fast")
+
+
+class Converted(NamedTuple):
+    """What a macro returns for some inputs.
+
+    Attributes:
+        code: whole numbers in [-2^n, 2^n - 1], [..., M].
+        clipped: whether a line was at its limit, or the sum beyond all codes;
+            bool, [..., M]. Their gradient is 0.
+    """
+
+    code: jax.Array
+    clipped: jax.Array
+
+
+def convert(
+    x_int: ArrayLike,
+    w_int: ArrayLike,
+    config: Config,
+    *,
+    chip_key: jax.Array | None = None,
+    read_key: jax.Array | None = None,
+    path: str = "exact",
+) -> jax.Array:
+    """Output codes of one array of the macro.
+
+    Args:
+        x_int: input codes, whole numbers of `config.x_range`, of any dtype,
+            [B, N] or [..., N].
+        w_int: weight codes of `config.w_range`, [N, M], N at most
+            `config.rows`.
+        config: the design.
+        chip_key: draws what sets this chip apart, consumed; None has no static
+            errors.
+        read_key: draws noise, consumed; None has none.
+        path: see `read`.
+
+    Returns:
+        Whole numbers in [-2^n, 2^n - 1], n = `config.steps`, [..., M], float32.
+        Where the arguments are floating the gradient passes straight through,
+        as 1 / LSB of the ideal product, but where the result clips.
+
+    Raises:
+        UsageError: for codes out of range or with a fraction, more rows than
+            the array has, shapes that do not fit, or a bad design.
+    """
+    config.check()
+    x, w = _as_codes(x_int, w_int, config)
+    if chip_key is not None:
+        check_key(chip_key)
+    columns = cells.draw(chip_key, w, config)
+    return read(x, columns, config, read_key, path=path).code
+
+
+def decode(code: ArrayLike, w_int: ArrayLike, config: Config) -> jax.Array:
+    """The sum that a code stands for, in units of x w.
+
+    (code + 1/2) LSB - 1/2 + fold * sum of the column's weights: the middle of
+    the sums of this code, and what folding took away (sram_cim 3).
+
+    Args:
+        code: from `convert`, [..., M].
+        w_int: weight codes, [..., N, M].
+        config: the design.
+
+    Returns:
+        [..., M], float32.
+    """
+    code = jnp.asarray(code, jnp.float32)
+    added = jnp.asarray(w_int, jnp.float32).sum(-2)
+    lsb = jnp.asarray(config.lsb_units, jnp.float32)
+    middle = (code + 0.5) * lsb - 0.5
+    return middle + jnp.broadcast_to(config.fold * added, code.shape)
+
+
+def _as_codes(
+    x_int: ArrayLike, w_int: ArrayLike, config: Config
+) -> tuple[jax.Array, jax.Array]:
+    """Codes as floats, checked."""
+    x, w = jnp.asarray(x_int), jnp.asarray(w_int)
+    if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
+        raise checks.UsageError(
+            f"x_int {x.shape} and w_int {w.shape} must be [..., N] and [N, M]."
+        )
+    if w.shape[0] > config.rows:
+        raise checks.UsageError(
+            f"w_int has {w.shape[0]} rows, but the array has {config.rows};"
+            " split them over arrays (sram.Spec does), or give rows="
+            f"{w.shape[0]}."
+        )
+    check_codes("x_int", x, *config.x_range)
+    check_codes("w_int", w, *config.w_range)
+    wide = [a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (x, w)]
+    return wide[0], wide[1]
+
+
+def check_codes(name: str, a: jax.Array, low: int, high: int) -> None:
+    """Raises unless all entries are whole numbers in [low, high]."""
+    if not checks.concrete(a):
+        return
+    checks.in_range(name, a, low, high)
+    numbers = np.asarray(a, np.float32)
+    bad = numbers[numbers % 1 != 0]
+    if bad.size:
+        raise checks.UsageError(
+            f"{name} holds {bad[0]}, but codes are whole numbers in"
+            f" [{low}, {high}]; quantise first."
+        )
+
+
+def read(
+    x: jax.Array,
+    columns: Columns,
+    config: Config,
+    key: jax.Array | None,
+    *,
+    path: str = "exact",
+    product: Product = matmul,
+) -> Converted:
+    """One use of a programmed array.
+
+    Args:
+        x: input codes, [..., N].
+        columns: from `columns.draw`.
+        config: the design.
+        key: read key, consumed; None reads without noise.
+        path: "exact" decides step by step, each with noise of its own;
+            "floor" divides what is on the lines by one LSB, as a converter
+            without errors of its own; "fast" adds the noise of all decisions
+            as one Gaussian number, and the static errors of the steps that
+            the ideal code takes, and does not clip single lines.
+        product: multiplies [..., N] by [N, M].
+    """
+    checks.choice("path", path, PATHS)
+    if key is not None:
+        check_key(key)
+    folded = x - jnp.asarray(config.fold, x.dtype)
+    d = cells.difference(folded, columns, product)
+    lsb = jnp.asarray(config.lsb_units, jnp.float32)
+    if path == "fast" and config.adc == "embedded":
+        found = _fast(folded, d, columns, config, key, product)
+    else:
+        widths = None if key is None else stream(key, "pulses")
+        lines = cells.discharge(folded, columns, config, widths, product)
+        found = on_lines(lines, columns, config, key, path)
+    code, clipped = jax.lax.stop_gradient(found)
+    u = d / lsb
+    inside = jnp.where(clipped, jax.lax.stop_gradient(u), u)
+    return Converted(code + (inside - jax.lax.stop_gradient(inside)), clipped)
+
+
+def on_lines(
+    lines: Lines,
+    columns: Columns,
+    config: Config,
+    key: jax.Array | None,
+    path: str = "exact",
+) -> Converted:
+    """Converts what is on the lines by the "exact" or the "floor" path."""
+    swing = config.swing
+    full = (lines.plus > swing) | (lines.minus > swing)
+    lsb = jnp.asarray(config.lsb_units, jnp.float32)
+    # Half a unit keeps whole sums off the thresholds.
+    shape = lines.plus.shape
+    moved = 0.5 + lsb * jnp.broadcast_to(columns.offset, shape)
+    if key is not None:
+        noise = cells.normal(stream(key, "line"), config.sigma_line, shape)
+        moved = moved + lsb * noise
+    plus = jnp.minimum(lines.plus, swing) + moved
+    minus = jnp.minimum(lines.minus, swing)
+    if path != "exact" or config.adc == "external":
+        code = _divided(plus, minus, config, key, path)
+    else:
+        decisions = None if key is None else stream(key, "decisions")
+        code = _approach(plus, minus, columns.steps, config, decisions)
+    low, high = -(2.0**config.steps), 2.0**config.steps - 1
+    beyond = (code < low) | (code > high)
+    if path == "exact" and config.adc == "embedded":
+        # Successive approximation ends at the last code by itself.
+        u = (plus - minus) / lsb
+        beyond = (u < low) | (u >= high + 1)
+    return Converted(jnp.clip(code, low, high), full | beyond)
+
+
+def _divided(
+    plus: jax.Array,
+    minus: jax.Array,
+    config: Config,
+    key: jax.Array | None,
+    path: str,
+) -> jax.Array:
+    """Codes of a converter with equal steps, which may be beyond the last."""
+    lsb = jnp.asarray(config.lsb_units, jnp.float32)
+    if config.adc == "embedded":
+        return jnp.floor((plus - minus) / lsb)
+    # Calibrated at full scale, at the current of its calibration.
+    one = jnp.ones(())
+    end = _volts(config.swing, config, one) - _volts(0 * lsb, config, one)
+    volts = _volts(plus, config) - _volts(minus, config)
+    u = volts * (2.0**config.steps / end)
+    if key is not None and path == "exact":
+        noise = stream(key, "decisions")
+        u = u + cells.normal(noise, config.sigma_cmp, u.shape)
+    return jnp.floor(u)
+
+
+def _volts(
+    units: jax.Array, config: Config, current: ArrayLike | None = None
+) -> jax.Array:
+    """How far a line has fallen; noise lifts none above its start."""
+    return config.volts(jnp.maximum(units, 0), current)
+
+
+@jax.jit  # Called eagerly, its loop would compile anew each time.
+def _approach(
+    plus: jax.Array,
+    minus: jax.Array,
+    errors: jax.Array,
+    config: Config,
+    key: jax.Array | None,
+) -> jax.Array:
+    """Successive approximation: the higher line is discharged, n times.
+
+    Step k takes 2^(k-1) LSB; a last comparison adds nothing or -1, so that all
+    codes from -2^n to 2^n - 1 occur.
+    """
+    lsb = jnp.asarray(config.lsb_units, jnp.float32)
+    n, shape = config.steps, plus.shape
+
+    def positive(lines: Lines, k: ArrayLike) -> jax.Array:
+        u = lines.plus
+        if key is not None:
+            drawn = cells.normal(
+                jax.random.fold_in(key, k), config.sigma_cmp, shape
+            )
+            u = u + lsb * drawn
+        if config.line_f == "linear":
+            return u > lines.minus
+        return _volts(u, config) > _volts(lines.minus, config)
+
+    def step(
+        state: tuple[Lines, jax.Array], given: tuple[ArrayLike, jax.Array]
+    ) -> tuple[tuple[Lines, jax.Array], None]:
+        (lines, code), (k, error) = state, given
+        high = positive(lines, k)
+        size = 2.0 ** (k - 1) * lsb
+        # The line that has lost less is the higher one.
+        of_plus, of_minus = (
+            jnp.broadcast_to(size * (1 + side), shape) for side in error
+        )
+        lines = Lines(
+            lines.plus + jnp.where(high, 0, of_plus),
+            lines.minus + jnp.where(high, of_minus, 0),
+        )
+        return (lines, code + jnp.where(high, 1, -1) * 2.0 ** (k - 1)), None
+
+    state = Lines(plus, minus), jnp.zeros(shape, jnp.float32)
+    if key is None:  # All steps are one pass over the conversions.
+        for k in range(n, 0, -1):
+            state, _ = step(state, (k, errors[k - 1]))
+    else:
+        order = jnp.arange(n, 0, -1)
+        state, _ = jax.lax.scan(step, state, (order, errors[::-1]))
+    lines, code = state
+    return code - ~positive(lines, 0)
+
+
+def _fast(
+    folded: jax.Array,
+    d: jax.Array,
+    columns: Columns,
+    config: Config,
+    key: jax.Array | None,
+    product: Product,
+) -> Converted:
+    """One product and, of every conversion, one random number."""
+    lsb = jnp.asarray(config.lsb_units, jnp.float32)
+    u = (d + 0.5) / lsb + jnp.broadcast_to(columns.offset, d.shape)
+    if key is not None:
+        # A pulse's width counts once, whichever line it is on.
+        adding, taking = cells.lit(columns.codes, config)
+        pulses = product((folded != 0).astype(d.dtype), adding + taking)
+        spread = jnp.square(config.sigma_pulse / lsb) * pulses
+        spread += jnp.square(config.sigma_line) + decisions(config)
+        noise = sampling.normal(stream(key, "noise"), u.shape)
+        u = u + jnp.sqrt(spread) * noise
+    low, high = -(2.0**config.steps), 2.0**config.steps - 1
+    # The other line starts at zero: a line may be negative here, and bends
+    # no decision.
+    straight = dataclasses.replace(config, line_f="linear")
+    code = _approach(lsb * u, 0 * u, columns.steps, straight, None)
+    return Converted(code, (u < low) | (u >= high + 1))
