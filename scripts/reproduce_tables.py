@@ -50,7 +50,11 @@ class Entry(NamedTuple):
 
 def _vessels(config: str) -> Entry:
     # A cell that is set or reset holds no trained weight: on no chip.
-    weights = ("--config.learn.rule=weights", "--config.train.hardware=ideal")
+    weights = (
+        "--config.learn.rule=weights",
+        "--config.train.hardware=ideal",
+        "--config.optimizer.learning_rate=0.1",  # Better for them than .3.
+    )
     return Entry(
         {
             "mask": Setting(config, ("--config.study=",)),
