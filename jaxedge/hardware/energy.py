@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxedge.core import checks
 from jaxedge.hardware import components
 from jaxedge.hardware.components import sar_adc_joules as sar_adc_joules
 from jaxedge.hardware.crossbar import Crossbar
 from jaxedge.hardware.operations import Product
+from jaxedge.hardware.sram.macro import SramMacro
 
 
 class Costs(NamedTuple):
@@ -41,6 +43,14 @@ class Costs(NamedTuple):
             40 nm macro, so None leaves it out. (MNSIM 2.0 has 1.44e-12.)
         op_rate: digital operations a second of the device compared with, 1/s:
             624 TOPS.
+        macro_joules: one conversion of a column of 64 rows on an in-SRAM
+            macro, its products included, J: 128 operations at the 137.5 TOPS/W
+            of arXiv:2307.05944, whose basis is unknown. Other columns in
+            proportion to their rows.
+        macro_share: part of it that is drawn by the lines, at
+            `macro_drop`, in [0, 1]. Unknown; labelled default: nothing.
+        macro_drop: mean drop of a line over its swing at which `macro_joules`
+            holds, above 0. Unknown; labelled default.
     """
 
     read_volts: float = 0.15
@@ -55,6 +65,9 @@ class Costs(NamedTuple):
     memory_joules: float = 0.0
     cell_square_metres: float | None = None
     op_rate: float = 624e12
+    macro_joules: float = 128 / 137.5e12
+    macro_share: float = 0.0
+    macro_drop: float = 0.25
 
     def check(self) -> None:
         """Raises UsageError for a negative or absurd price."""
@@ -63,6 +76,8 @@ class Costs(NamedTuple):
                 checks.in_range(name, value, 0)
         checks.in_range("adc_bits", self.adc_bits, 1, 24)
         checks.whole("adc_columns", self.adc_columns, 1)
+        checks.in_range("macro_share", self.macro_share, 0, 1)
+        checks.in_range("macro_drop", self.macro_drop, 0, 1, open_low=True)
         checks.choice("adc", self.adc, components.ADC_NAMES)
 
 
@@ -112,7 +127,13 @@ def digital_joules(operations: float, costs: Costs) -> float:
     return operations * costs.op_joules
 
 
-def layer(name: str, leaf: Crossbar, vectors: int, costs: Costs) -> LayerEnergy:
+def layer(
+    name: str,
+    leaf: Crossbar | SramMacro,
+    vectors: int,
+    costs: Costs,
+    drop: ArrayLike | None = None,
+) -> LayerEnergy:
     """What one example costs in one layer.
 
     E = reads * (t V^2 sum G + columns E_ADC + rows E_DAC) + digital + memory
@@ -120,11 +141,17 @@ def layer(name: str, leaf: Crossbar, vectors: int, costs: Costs) -> LayerEnergy:
     as many as it has groups of rows. Tiles work side by side; a read lasts as
     long as its conversions take turns.
 
+    An in-SRAM macro has one price for a conversion with its products, whether
+    or not all rows are used, and takes `read_seconds`; it is told as that of
+    the array. What its lines draw is proportional to their drop (sram_cim 5.3).
+
     Args:
         name: the layer's path.
         leaf: the programmed weight.
         vectors: input vectors that one example sends through the layer.
         costs: prices.
+        drop: of a macro, mean drop of a line over its swing, for example of
+            `sram.Choice`; None takes `costs.macro_drop`.
 
     Returns:
         The ledger's row; joules and seconds are of one example.
@@ -132,6 +159,8 @@ def layer(name: str, leaf: Crossbar, vectors: int, costs: Costs) -> LayerEnergy:
     Raises:
         UsageError: for an ADC of fewer bits than the design's.
     """
+    if isinstance(leaf, SramMacro):
+        return _macro(name, leaf, vectors, costs, drop)
     spec, laid = leaf.spec, leaf.layout
     adc = components.adc(costs.adc, spec.adc_bits or costs.adc_bits)
     planes = (spec.input_bits or 1) if spec.bit_serial else 1
@@ -174,6 +203,46 @@ def layer(name: str, leaf: Crossbar, vectors: int, costs: Costs) -> LayerEnergy:
         * (costs.read_seconds + turns * adc.seconds),
         adcs=adcs,
         square_metres=area,
+    )
+
+
+def _macro(
+    name: str,
+    leaf: SramMacro,
+    vectors: int,
+    costs: Costs,
+    drop: ArrayLike | None,
+) -> LayerEnergy:
+    config, laid = leaf.spec.config, leaf.layout
+    columns = laid.row_tiles * laid.outputs
+    conversions = vectors * columns
+    drop = costs.macro_drop if drop is None else drop
+    lines = costs.macro_share * jnp.asarray(drop) / costs.macro_drop
+    each = (
+        costs.macro_joules * config.rows / 64 * (1 - costs.macro_share + lines)
+    )
+    moved = vectors * (
+        laid.inputs * config.x_bits + laid.outputs * config.out_bits
+    )
+    # Adding the arrays of an output, and its scale.
+    operations = conversions + vectors * laid.outputs
+    return LayerEnergy(
+        name=name,
+        rows=laid.inputs,
+        cols=laid.outputs,
+        cells=laid.inputs * laid.outputs * config.w_bits,
+        tiles=laid.arrays,
+        utilisation=laid.inputs / (laid.row_tiles * config.rows),
+        vectors=vectors,
+        conversions=conversions,
+        joules_array=conversions * each,
+        joules_adc=0.0,
+        joules_dac=vectors * laid.inputs * costs.dac_joules,
+        joules_digital=digital_joules(operations, costs),
+        joules_memory=moved / 8 * costs.memory_joules,
+        seconds=vectors * costs.read_seconds,
+        adcs=columns,
+        square_metres=None,
     )
 
 

@@ -25,3 +25,6 @@ from jaxedge.hardware.sram.linearity import characterise as characterise
 from jaxedge.hardware.sram.macro import Spec as Spec
 from jaxedge.hardware.sram.macro import SramMacro as SramMacro
 from jaxedge.hardware.sram.macro import clip_rate as clip_rate
+from jaxedge.hardware.sram.timing import LineEnergy as LineEnergy
+from jaxedge.hardware.sram.timing import fit_energy as fit_energy
+from jaxedge.hardware.sram.timing import seconds as seconds

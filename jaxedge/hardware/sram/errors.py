@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 import numpy as np
-from scipy import special
 
 from jaxedge.core import checks
 from jaxedge.hardware.sram.columns import branches
@@ -176,6 +175,8 @@ def _decisions(steps: int) -> np.ndarray:
     P(code | sum) is the product over its decisions of the probability of each;
     the sums are spread evenly over LSBs around zero.
     """
+    from scipy import special
+
     span = 2 ** (steps - 1)
     sums = (np.arange(-4 * _POINTS, 4 * _POINTS) + 0.5) / _POINTS
     sums = sums[np.abs(sums) < span]
