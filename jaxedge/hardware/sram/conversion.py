@@ -155,9 +155,9 @@ def read(
         key: read key, consumed; None reads without noise.
         path: "exact" decides step by step, each with noise of its own;
             "floor" divides what is on the lines by one LSB, as a converter
-            without errors of its own; "fast" adds the noise of all decisions
-            as one Gaussian number, and the static errors of the steps that
-            the ideal code takes, and does not clip single lines.
+            without errors of its own; "fast" adds all noise as one Gaussian
+            number, goes through the same steps, and clips the sum in place of
+            single lines (with an external converter it is the exact path).
         product: multiplies [..., N] by [N, M].
     """
     checks.choice("path", path, PATHS)
@@ -227,7 +227,7 @@ def _divided(
     end = _volts(config.swing, config, one) - _volts(0 * lsb, config, one)
     volts = _volts(plus, config) - _volts(minus, config)
     u = volts * (2.0**config.steps / end)
-    if key is not None and path == "exact":
+    if key is not None and path != "floor":
         noise = stream(key, "decisions")
         u = u + cells.normal(noise, config.sigma_cmp, u.shape)
     return jnp.floor(u)
@@ -302,7 +302,7 @@ def _fast(
     key: jax.Array | None,
     product: Product,
 ) -> Converted:
-    """One product and, of every conversion, one random number."""
+    """Two products and, of every conversion, one random number."""
     lsb = jnp.asarray(config.lsb_units, jnp.float32)
     u = (d + 0.5) / lsb + jnp.broadcast_to(columns.offset, d.shape)
     if key is not None:
