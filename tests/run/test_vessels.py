@@ -19,6 +19,7 @@ FLAGS = (
     "--config.model.widths=(2,)",
     "--config.data.crop=16",
     "--config.train.epochs=1",
+    "--config.optimizer.learning_rate=0.1",
     "--config.train.batch=8",
     "--config.chips.n=4",
     "--config.chips.images=1",
