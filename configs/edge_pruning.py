@@ -161,7 +161,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         c.chips.batch = 4
     if variant == "drive_small":
         # At 8 channels the last layer has 16 weights, of whose random signs
-        # some seeds leave none to vote for the background.
+        # some seeds leave hardly one to vote for the background.
         c.model.widths = (16,)
         c.train.update({"epochs": 10, "batch": 16})
         # A mask moves too little at the paper's .1 in so few steps.

@@ -197,30 +197,30 @@ def calibrate(
     return Plan.of(specs)
 
 
-def _with_ranges(leaf: Any, notes: list[Any]) -> Any:
+def _with_ranges(leaf: Any, notes: list[dict[str, Any]]) -> Any:
     """An array with the union of the ranges that its calls asked for."""
-    if isinstance(leaf, SramMacro):
-        return sram_calibration.fitted(leaf, notes)
+    spec = leaf.spec
     fields = {
-        name: _widest(name, [note[name] for note in notes]) for name in notes[0]
+        name: _JOINED[name](spec, [note[name] for note in notes])
+        for name in notes[0]
     }
-    spec = dataclasses.replace(leaf.spec, **fields)
-    return dataclasses.replace(leaf, spec=spec)
+    return dataclasses.replace(leaf, spec=dataclasses.replace(spec, **fields))
 
 
 def _needed(leaf: Any, x: jax.Array) -> dict[str, Any]:
-    """The ranges that one call of an array asks for."""
-    if isinstance(leaf, SramMacro):
-        return sram_calibration.needs(leaf, x)
+    """What one call of an array asks for, by the field of its design."""
     spec, found = leaf.spec, {}
     if spec.input_percentile is not None:
         found["input_range"] = converters.calibrate(
             x, spec.input_bits, spec.input_percentile
         )
-        # Currents are those of inputs in this range.
+        # Sums are those of inputs in this range.
         spec = dataclasses.replace(spec, **found)
         leaf = dataclasses.replace(leaf, spec=spec)
-    if spec.adc_percentile is not None:
+    if isinstance(leaf, SramMacro):
+        if spec.clip_rate is not None:
+            found["config"] = sram_calibration.needs(leaf, x)
+    elif spec.adc_percentile is not None:
         found["adc_limit"] = _largest(leaf.currents(x), spec.adc_percentile)
     return found
 
@@ -282,14 +282,18 @@ def _largest(currents: list[jax.Array], percentile: ArrayLike) -> jax.Array:
     return jnp.stack([jnp.percentile(size, percentile, 1) for size in sizes])
 
 
-def _widest(name: str, notes: list[Any]) -> Any:
-    """The union of the ranges of one array's calls."""
-    if name == "adc_limit":
-        # No current at all leaves nothing to scale to.
-        limit = jnp.max(jnp.stack(notes), 0)
-        return jnp.where(limit > 0, limit, jnp.finfo(limit.dtype).tiny)
-    low, high = (jnp.stack(ends) for ends in zip(*notes, strict=True))
-    return converters.Range(jnp.min(low), jnp.max(high))
+def _most(limits: list[jax.Array]) -> jax.Array:
+    """The largest full scales; no current at all leaves nothing to scale to."""
+    limit = jnp.max(jnp.stack(limits), 0)
+    return jnp.where(limit > 0, limit, jnp.finfo(limit.dtype).tiny)
+
+
+# A field of a design by what all calls of its array asked for.
+_JOINED: dict[str, Callable[[Any, list[Any]], Any]] = {
+    "input_range": lambda spec, notes: converters.union(notes),
+    "adc_limit": lambda spec, notes: _most(notes),
+    "config": sram_calibration.fitted,
+}
 
 
 def _is_array(node: Any) -> bool:

@@ -143,6 +143,12 @@ def with_zero(limits: Range, bits: int) -> Range:
     return Range(moved, jnp.where(both, moved + levels * step, hi))
 
 
+def union(ranges: Sequence[Range]) -> Range:
+    """The range that holds all of some ranges, [] each."""
+    low, high = (jnp.stack(ends) for ends in zip(*ranges, strict=True))
+    return Range(jnp.min(low), jnp.max(high))
+
+
 def saturation(x: jax.Array, lo: ArrayLike, hi: ArrayLike) -> jax.Array:
     """Share of `x` that a converter from `lo` to `hi` clips, in [0, 1], [].
 

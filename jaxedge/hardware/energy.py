@@ -150,17 +150,23 @@ def layer(
         leaf: the programmed weight.
         vectors: input vectors that one example sends through the layer.
         costs: prices.
-        drop: of a macro, mean drop of a line over its swing, for example of
-            `sram.Choice`; None takes `costs.macro_drop`.
+        drop: of a macro, mean drop of a line over its swing, for example
+            `sram.Choice.line`; None takes `costs.macro_drop`.
 
     Returns:
         The ledger's row; joules and seconds are of one example.
 
     Raises:
-        UsageError: for an ADC of fewer bits than the design's.
+        UsageError: for an ADC of fewer bits than the design's, or a drop of
+            what is no macro.
     """
     if isinstance(leaf, SramMacro):
         return _macro(name, leaf, vectors, costs, drop)
+    if drop is not None:
+        raise checks.UsageError(
+            f"drop is {drop}, but {name} is a {type(leaf).__name__}, whose"
+            " energy does not depend on it; leave it out."
+        )
     spec, laid = leaf.spec, leaf.layout
     adc = components.adc(costs.adc, spec.adc_bits or costs.adc_bits)
     planes = (spec.input_bits or 1) if spec.bit_serial else 1

@@ -93,6 +93,14 @@ def normal(
     return jax.random.normal(unrolled(key), flat, dtype).reshape(shape)
 
 
+def normal_of(
+    key: jax.Array, std: ArrayLike, shape: tuple[int, ...]
+) -> jax.Array:
+    """Normal numbers of a std [], float32; one of zero costs none."""
+    std = jnp.asarray(std, jnp.float32)
+    return std * draw_if(std > 0, to_normal, key, shape, jnp.float32)
+
+
 def to_normal(u: jax.Array) -> jax.Array:
     """Standard normal numbers from uniform ones on (-1, 1)."""
     return np.sqrt(2).astype(u.dtype) * jax.lax.erf_inv(u)

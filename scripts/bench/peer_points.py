@@ -99,7 +99,7 @@ def console() -> None:
         for name, work in works.items():
             seconds, found = measured(work, task["repeats"])
             result |= {f"seconds/{name}": seconds, name: found.numpy()}
-    np.savez(sys.argv[2], **result)
+    np.savez(sys.argv[2], version=torch.__version__, **result)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,8 @@ def console() -> None:
             value = (code + 0.5) * task["lsb"] - 0.5 + constant
             squares.append(float(((value - want) ** 2).mean()))
     error = math.sqrt(sum(squares) / len(squares))
-    np.savez(sys.argv[2], seconds=seconds, error=error)
+    version = torch.__version__
+    np.savez(sys.argv[2], seconds=seconds, error=error, version=version)
 
 
 if __name__ == "__main__":

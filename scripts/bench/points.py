@@ -157,6 +157,7 @@ def console() -> int:
         same = {
             k: f"{(mine[k] == theirs[k]).mean():.6f}" for k in list(mine)[:2]
         }
+        print(f"torch {theirs['version']}, one thread or all")
         print(f"equal indices: {same}; not explained by rounding: {wrong}")
     both = [seconds["farthest"], seconds["ball"]]
     seconds["farthest + ball"] = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxedge.core import checks
-from jaxedge.hardware import energy, sram
+from jaxedge.hardware import crossbar, devices, energy, sram
 
 COSTS = energy.Costs(op_joules=0.0)
 
@@ -88,6 +88,14 @@ def test_time_of_a_conversion():
         plain, 1e-9, decision_seconds=1e-9, precharge_seconds=2e-9
     )
     np.testing.assert_allclose(longer, 1e-9 * (2 + 15 * 7 + 27 * 9 + 9))
+
+
+def test_a_crossbar_has_no_drop():
+    leaf = crossbar.Spec(devices.get("ideal")).program(
+        jax.random.key(0), jnp.ones((2, 2))
+    )
+    with pytest.raises(checks.UsageError, match="layer is a Crossbar"):
+        energy.layer("layer", leaf, 1, COSTS, drop=0.2)
 
 
 def test_bad_numbers():

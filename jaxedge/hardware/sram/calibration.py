@@ -9,6 +9,7 @@ Letters: B samples, T arrays along the rows, N rows of one, M columns, F folding
 points, L sizes of an LSB.
 """
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -18,12 +19,11 @@ from jax.typing import ArrayLike
 import numpy as np
 
 from jaxedge.core import checks
-from jaxedge.hardware import converters
 from jaxedge.hardware.noise import tile_matmul
 from jaxedge.hardware.sram import columns as cells
 from jaxedge.hardware.sram import errors
 from jaxedge.hardware.sram.config import Config
-from jaxedge.hardware.sram.macro import SramMacro
+from jaxedge.hardware.sram.macro import Spec, SramMacro
 
 # More sizes of an LSB are thinned out, and more conversions are not looked at.
 _LSBS = 32
@@ -120,25 +120,19 @@ def explore(x_int: ArrayLike, w_int: ArrayLike, config: Config) -> Grid:
     columns = cells.draw(None, w, config)
     units = columns.plus + columns.minus
     d0, added = tile_matmul(x, w), w.sum(1)
-    squares, lighted = errors.of_cells(w, config)  # [T, N]
+    of_cells = errors.of_cells(w, config)
 
     def fold(f: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         folded = x - f
         d = d0 - f * jnp.broadcast_to(added, d0.shape)
         total = tile_matmul(jnp.abs(folded), units)
-        still = jnp.square(config.sigma_cell) * jnp.mean(
-            jnp.sum(jnp.mean(folded**2, 0) * squares, -1)
-        ) + jnp.square(config.sigma_pulse) * jnp.mean(
-            jnp.sum(jnp.mean(folded != 0, 0) * lighted, -1)
-        )
+        inputs = errors.of_inputs(folded, of_cells, config)
 
         def size(lsb: jax.Array) -> tuple[jax.Array, jax.Array]:
             sized = dataclasses.replace(config, fold=f, lsb_units=lsb)
-            off = d - errors.clipped_sum(d, total, sized)
-            error = still + jnp.mean(off**2) + errors.of_lsb(sized)
-            # Of some vectors: this mean is a smooth one.
-            error += errors.of_steps(d[::8], sized)
-            return error, jnp.mean(off != 0, dtype=jnp.float32)
+            error = errors.of_sums(d, total, inputs, sized, some=8).total
+            clipped = d != errors.clipped_sum(d, total, sized)
+            return error, jnp.mean(clipped, dtype=jnp.float32)
 
         found = jax.lax.map(size, jnp.asarray(lsbs, jnp.float32))
         return *found, jnp.mean(total)
@@ -176,44 +170,25 @@ def _choice(grid: Grid, at: Any, config: Config) -> Choice:
     )
 
 
-def needs(leaf: SramMacro, x: jax.Array) -> dict[str, Any]:
-    """What one call of a leaf asks for; see `hardware.calibration.fit`."""
-    spec, found = leaf.spec, {}
-    if spec.input_percentile is not None:
-        found["input_range"] = converters.calibrate(
-            x, spec.config.x_bits, spec.input_percentile
-        )
-        spec = dataclasses.replace(spec, **found)
-        leaf = dataclasses.replace(leaf, spec=spec)
-    if spec.clip_rate is not None:
-        code, _, _ = leaf.inputs(x)
-        split = leaf.layout.split(code[..., None])[..., 0]
-        split = split.reshape(-1, *split.shape[-2:])
-        grid = explore(split, leaf.columns.codes, spec.config)
-        found["grid"] = (grid.error, grid.clipped, grid.drop)
-    return found
+def needs(leaf: SramMacro, x: jax.Array) -> Grid:
+    """What every choice would do in one call of a leaf, inputs [..., I]."""
+    code, _, _ = leaf.inputs(x)
+    split = leaf.layout.split(code[..., None])[..., 0]
+    split = split.reshape(-1, *split.shape[-2:])
+    return explore(split, leaf.columns.codes, leaf.spec.config)
 
 
-def fitted(leaf: SramMacro, notes: list[dict[str, Any]]) -> SramMacro:
-    """A leaf with what all its calls asked for."""
-    spec, fields = leaf.spec, {}
-    if "input_range" in notes[0]:
-        ends = zip(*(note["input_range"] for note in notes), strict=True)
-        low, high = (jnp.stack(end) for end in ends)
-        fields["input_range"] = converters.Range(low.min(), high.max())
-    if "grid" in notes[0]:
-        mean = [
-            jnp.mean(jnp.stack(parts), 0)
-            for parts in zip(*(note["grid"] for note in notes), strict=True)
-        ]
-        config = spec.config
-        grid = Grid(_folds(config), _sizes(config), *mean)
-        rate = jnp.asarray(spec.clip_rate)
-        found = _choice(grid, grid.best(rate), config)
-        fields["config"] = dataclasses.replace(
-            config, fold=found.fold, lsb_units=found.lsb_units
-        )
-    return dataclasses.replace(leaf, spec=dataclasses.replace(spec, **fields))
+def fitted(spec: Spec, grids: Sequence[Grid]) -> Config:
+    """The design with what is best for all calls, by what `needs` gave."""
+
+    def mean(*parts: Any) -> jax.Array:
+        return jnp.mean(jnp.stack(parts), 0)
+
+    found = jax.tree.map(mean, *grids)
+    config = spec.config
+    grid = found._replace(folds=_folds(config), lsbs=_sizes(config))
+    best = _choice(grid, grid.best(jnp.asarray(spec.clip_rate)), config)
+    return dataclasses.replace(config, fold=best.fold, lsb_units=best.lsb_units)
 
 
 def _folds(config: Config) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxedge.core.keys import stream
-from jaxedge.hardware import sampling
+from jaxedge.hardware.sampling import normal_of
 from jaxedge.hardware.sram.config import Config
 from jaxedge.hardware.weights import Product
 
@@ -91,13 +91,13 @@ def draw(key: jax.Array | None, codes: jax.Array, config: Config) -> Columns:
         errors, offset = jnp.zeros(steps), jnp.zeros(ends)
     else:
         shape = (len(planes), *codes.shape)
-        spread = normal(stream(key, "branches"), config.sigma_cell, shape)
+        spread = normal_of(stream(key, "branches"), config.sigma_cell, shape)
         spread = spread.astype(codes.dtype)
         sizes = [size * (1 + spread[b]) for b, size in enumerate(sizes)]
         each = 1 / jnp.sqrt(jnp.asarray(config.cells(), jnp.float32))
-        errors = normal(stream(key, "steps"), config.sigma_cell, steps)
+        errors = normal_of(stream(key, "steps"), config.sigma_cell, steps)
         errors = errors * each.reshape(-1, *(1,) * (len(steps) - 1))
-        offset = normal(stream(key, "offset"), config.sigma_off, ends)
+        offset = normal_of(stream(key, "offset"), config.sigma_off, ends)
     plus = minus = jnp.zeros_like(codes)
     for size, (adding, taking) in zip(sizes, planes, strict=True):
         plus, minus = plus + size * adding, minus + size * taking
@@ -139,21 +139,10 @@ def discharge(
     adding, taking = lit(columns.codes, config)
     pulses = product((x != 0).astype(d.dtype), adding + taking)
     more = product(jnp.sign(x), adding - taking)
-    noise = normal(key, config.sigma_pulse, (2, *d.shape))
+    noise = normal_of(key, config.sigma_pulse, (2, *d.shape))
     counts = (pulses + more) / 2, (pulses - more) / 2
     counts = jax.lax.stop_gradient(counts)
     return Lines(
         plus + jnp.sqrt(counts[0]) * noise[0],
         minus + jnp.sqrt(counts[1]) * noise[1],
     )
-
-
-def normal(
-    key: jax.Array, std: jax.typing.ArrayLike, shape: tuple[int, ...]
-) -> jax.Array:
-    """Normal numbers of a std, []; one of zero draws none."""
-    std = jnp.asarray(std, jnp.float32)
-    drawn = sampling.draw_if(
-        std > 0, sampling.to_normal, key, shape, jnp.float32
-    )
-    return std * drawn

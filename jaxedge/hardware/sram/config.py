@@ -9,6 +9,7 @@ One unit is what a single branch discharges in its shortest pulse.
 """
 
 from collections.abc import Callable
+import dataclasses
 import math
 from typing import Any
 
@@ -147,8 +148,13 @@ class Config:
         """The largest sum of N products of folded inputs, units.
 
         Raises:
-            UsageError: under jit, if `fold` is not known.
+            UsageError: inside jit, where `fold` is not known.
         """
+        if not checks.concrete(self.fold):
+            raise checks.UsageError(
+                "the full scale is a size, but fold is not known inside jit;"
+                " ask for it outside."
+            )
         fold = int(np.asarray(self.fold))
         low, high = (end - fold for end in self.x_range)
         return self.rows * max(-low, high) * max(map(abs, self.w_range))
@@ -156,6 +162,10 @@ class Config:
     def unclipped(self) -> int:
         """The least LSB, in units, with which no sum clips."""
         return math.ceil(self.full_scale() / 2**self.steps)
+
+    def without_errors(self) -> "Config":
+        """The same design without mismatch and without noise."""
+        return dataclasses.replace(self, **dict.fromkeys(_SIGMAS, 0.0))
 
     def check(self) -> None:
         """Raises UsageError for a design that cannot be."""

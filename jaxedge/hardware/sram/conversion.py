@@ -117,13 +117,13 @@ def _as_codes(
             " split them over arrays (sram.Spec does), or give rows="
             f"{w.shape[0]}."
         )
-    check_codes("x_int", x, *config.x_range)
-    check_codes("w_int", w, *config.w_range)
+    _check_codes("x_int", x, *config.x_range)
+    _check_codes("w_int", w, *config.w_range)
     wide = [a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (x, w)]
     return wide[0], wide[1]
 
 
-def check_codes(name: str, a: jax.Array, low: int, high: int) -> None:
+def _check_codes(name: str, a: jax.Array, low: int, high: int) -> None:
     """Raises unless all entries are whole numbers in [low, high]."""
     if not checks.concrete(a):
         return
@@ -171,7 +171,8 @@ def read(
     else:
         widths = None if key is None else stream(key, "pulses")
         lines = cells.discharge(folded, columns, config, widths, product)
-        found = on_lines(lines, columns, config, key, path)
+        converters = columns.steps, columns.offset
+        found = on_lines(lines, *converters, config, key, path)
     code, clipped = jax.lax.stop_gradient(found)
     u = d / lsb
     inside = jnp.where(clipped, jax.lax.stop_gradient(u), u)
@@ -180,20 +181,23 @@ def read(
 
 def on_lines(
     lines: Lines,
-    columns: Columns,
+    steps: jax.Array,
+    offset: jax.Array,
     config: Config,
     key: jax.Array | None,
     path: str = "exact",
 ) -> Converted:
-    """Converts what is on the lines by the "exact" or the "floor" path."""
+    """Converts what is on the lines, by any path; `steps` as in `Columns`."""
     swing = config.swing
     full = (lines.plus > swing) | (lines.minus > swing)
     lsb = jnp.asarray(config.lsb_units, jnp.float32)
     # Half a unit keeps whole sums off the thresholds.
     shape = lines.plus.shape
-    moved = 0.5 + lsb * jnp.broadcast_to(columns.offset, shape)
+    moved = 0.5 + lsb * jnp.broadcast_to(offset, shape)
     if key is not None:
-        noise = cells.normal(stream(key, "line"), config.sigma_line, shape)
+        noise = sampling.normal_of(
+            stream(key, "line"), config.sigma_line, shape
+        )
         moved = moved + lsb * noise
     plus = jnp.minimum(lines.plus, swing) + moved
     minus = jnp.minimum(lines.minus, swing)
@@ -201,7 +205,7 @@ def on_lines(
         code = _divided(plus, minus, config, key, path)
     else:
         decisions = None if key is None else stream(key, "decisions")
-        code = _approach(plus, minus, columns.steps, config, decisions)
+        code = _approach(plus, minus, steps, config, decisions)
     low, high = -(2.0**config.steps), 2.0**config.steps - 1
     beyond = (code < low) | (code > high)
     if path == "exact" and config.adc == "embedded":
@@ -229,7 +233,7 @@ def _divided(
     u = volts * (2.0**config.steps / end)
     if key is not None and path != "floor":
         noise = stream(key, "decisions")
-        u = u + cells.normal(noise, config.sigma_cmp, u.shape)
+        u = u + sampling.normal_of(noise, config.sigma_cmp, u.shape)
     return jnp.floor(u)
 
 
@@ -259,7 +263,7 @@ def _approach(
     def positive(lines: Lines, k: ArrayLike) -> jax.Array:
         u = lines.plus
         if key is not None:
-            drawn = cells.normal(
+            drawn = sampling.normal_of(
                 jax.random.fold_in(key, k), config.sigma_cmp, shape
             )
             u = u + lsb * drawn

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 import numpy as np
 
 from jaxedge.core import checks
-from jaxedge.hardware.sram.columns import branches
+from jaxedge.hardware.sram import columns
 from jaxedge.hardware.sram.config import Config
 
 # Noise of the comparator, LSB, at which its effect is tabulated.
@@ -68,20 +68,61 @@ def predict(x_int: ArrayLike, w_int: ArrayLike, config: Config) -> Errors:
     """
     x = jnp.asarray(x_int, jnp.float32) - config.fold
     w = jnp.asarray(w_int, jnp.float32)
+    cells = columns.draw(None, w, config)
+    d, total = (
+        x @ (cells.plus - cells.minus),
+        jnp.abs(x) @ (cells.plus + cells.minus),
+    )
+    return of_sums(d, total, of_inputs(x, of_cells(w, config), config), config)
+
+
+def of_sums(
+    d: jax.Array,
+    total: jax.Array,
+    inputs: tuple[jax.Array, jax.Array],
+    config: Config,
+    some: int = 1,
+) -> Errors:
+    """The errors of sums as they come.
+
+    Args:
+        d: differences of the lines, units, [B, ..., M].
+        total: what both lines lose together, units, same shape.
+        inputs: from `of_inputs`.
+        config: the design.
+        some: every so many samples are looked at for the steps, whose mean is
+            a smooth one.
+    """
     lsb = jnp.asarray(config.lsb_units, jnp.float32)
-    squares, ones = of_cells(w, config)
-    driven = jnp.mean(x != 0, 0, dtype=jnp.float32)
-    d = x @ w
-    total = jnp.abs(x) @ jnp.abs(w) if _signs(config) else None
+    branches, pulses = inputs
     return Errors(
         quantisation=lsb**2 / 12,
         line=jnp.square(lsb * config.sigma_line),
         offset=jnp.square(lsb * config.sigma_off),
         comparator=lsb**2 * decisions(config),
-        branches=jnp.square(config.sigma_cell) * jnp.mean(x**2, 0) @ squares,
-        steps=of_steps(d, config),
-        pulses=jnp.square(config.sigma_pulse) * (driven @ ones),
+        branches=branches,
+        steps=of_steps(d[::some], config),
+        pulses=pulses,
         clipping=jnp.mean(jnp.square(d - clipped_sum(d, total, config))),
+    )
+
+
+def of_inputs(
+    x: jax.Array, cells: tuple[jax.Array, jax.Array], config: Config
+) -> tuple[jax.Array, jax.Array]:
+    """Variance by the branches that multiply and by their pulses, units^2.
+
+    Args:
+        x: folded inputs, [B, ..., N].
+        cells: from `of_cells`, [..., N] each.
+        config: the design.
+    """
+    squares, lit = cells
+    mismatch = jnp.sum(jnp.mean(x**2, 0) * squares, -1)
+    pulses = jnp.sum(jnp.mean(x != 0, 0, dtype=jnp.float32) * lit, -1)
+    return (
+        jnp.square(config.sigma_cell) * jnp.mean(mismatch),
+        jnp.square(config.sigma_pulse) * jnp.mean(pulses),
     )
 
 
@@ -95,38 +136,23 @@ def of_cells(w: jax.Array, config: Config) -> tuple[jax.Array, jax.Array]:
     Returns:
         Units^2, whose mismatch has that variance, and branches, [..., N].
     """
-    planes = [(a + b).mean(-1) for a, b in branches(w, config)]
+    planes = [(a + b).mean(-1) for a, b in columns.branches(w, config)]
     squares = sum(4.0**b * plane for b, plane in enumerate(planes))
     return jnp.asarray(squares), jnp.asarray(sum(planes))
 
 
-def clipped_sum(
-    d: jax.Array, total: jax.Array | None, config: Config
-) -> jax.Array:
+def clipped_sum(d: jax.Array, total: jax.Array, config: Config) -> jax.Array:
     """The sums that lines and codes can hold, units.
 
     Args:
         d: difference of the lines, units.
-        total: their sum, units; None leaves single lines unclipped.
+        total: their sum, units.
         config: the design.
     """
     swing = config.swing
-    if total is not None:
-        plus, minus = (total + d) / 2, (total - d) / 2
-        d = jnp.minimum(plus, swing) - jnp.minimum(minus, swing)
+    plus, minus = (total + d) / 2, (total - d) / 2
+    d = jnp.minimum(plus, swing) - jnp.minimum(minus, swing)
     return jnp.clip(d, -swing, swing - 1)
-
-
-def of_lsb(config: Config) -> jax.Array:
-    """The variance of what is a share of an LSB, units^2, []; no steps."""
-    lsb = jnp.asarray(config.lsb_units, jnp.float32)
-    share = (
-        1 / 12
-        + jnp.square(config.sigma_line)
-        + jnp.square(config.sigma_off)
-        + decisions(config)
-    )
-    return lsb**2 * share
 
 
 def of_steps(d: jax.Array, config: Config) -> jax.Array:
@@ -198,7 +224,7 @@ def _decisions(steps: int) -> np.ndarray:
 
 
 def optimal_clip(samples: ArrayLike, bits: int) -> float:
-    """The range of a converter with the least mean square error.
+    """The range of a converter with the least mean square error, on the host.
 
     A wider one rounds more, a narrower one clips more: the optimum of Max
     (IRE Trans. Inf. Theory 6, 7 (1960)) for a uniform quantiser, found for any
@@ -234,7 +260,3 @@ def optimal_clip(samples: ArrayLike, bits: int) -> float:
         best = int(np.argmin([error(limit) for limit in grid]))
         low, high = grid[max(best - 2, 0)], grid[min(best + 2, 100)]
     return float((low + high) / 2)
-
-
-def _signs(config: Config) -> bool:
-    return config.w_code == "sign_magnitude"

@@ -27,8 +27,9 @@ class Linearity(NamedTuple):
     """Of every column, [C] where nothing else is said.
 
     Attributes:
-        inl: integral non-linearity of every code, LSB, [C, K]: how far the
-            middle of its points lies off the best straight line.
+        inl: integral non-linearity of every code, LSB, [C, K]: how far its
+            lower end lies off the best straight line; 0 of the first code,
+            which has none.
         dnl: differential non-linearity, LSB, [C, K]: width of the code's step
             less 1; those of the two end codes, which have no end, are 0.
         max_inl: largest |INL| of a column, LSB.
@@ -62,7 +63,7 @@ def characterise(config: Config, key: jax.Array, columns: int) -> Linearity:
 
     The ramp rises by 1/32 LSB from the first code to the last on the positive
     line, or falls on the negative one; products have no part in it. INL is that
-    of the best-fit line through the middles of the codes.
+    of the best-fit line through the lower ends of the codes.
 
     Args:
         config: the design; its offset, lines and comparator count in
@@ -104,13 +105,12 @@ def _characterise(config: Config, key: jax.Array, columns: int) -> Linearity:
         # The half unit is that of whole sums, which a ramp has not.
         plus, minus = jnp.maximum(units, 0), jnp.maximum(-units, 0)
         lines = Lines(plus - 0.5, minus)
-        column = cells.Columns(plus, minus, plus, errors[..., None], 0 * offset)
-        still = conversion.on_lines(lines, column, config, None).code
-        column = column._replace(offset=offset)
+        steps = errors[..., None]
+        still = conversion.on_lines(lines, steps, 0 * offset, config, None).code
         some = jax.tree.map(lambda a: a[::_NOISY], lines)
-        noisy = conversion.on_lines(some, column, config, key).code
+        noisy = conversion.on_lines(some, steps, offset, config, key).code
         off = jnp.sqrt(jnp.mean(jnp.square(noisy - ideal[::_NOISY])))
-        return *_straight(still, ramp, codes), off
+        return *_straight(still, codes), off
 
     found = jax.lax.map(
         lambda a: one(*a),
@@ -131,7 +131,7 @@ def _characterise(config: Config, key: jax.Array, columns: int) -> Linearity:
 
 
 def _straight(
-    found: jax.Array, ramp: np.ndarray, codes: jax.Array
+    found: jax.Array, codes: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """INL and DNL [K], missing codes, and the line's offset and gain [2]."""
     place = (found - codes[0]).astype(jnp.int32)

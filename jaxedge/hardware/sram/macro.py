@@ -51,6 +51,11 @@ class Spec:
     scaling: str = static(default="array")
     path: str = static(default="exact")
 
+    @property
+    def input_bits(self) -> int:
+        """Resolution of the inputs, as of a crossbar."""
+        return self.config.x_bits
+
     def check(self) -> None:
         """Raises UsageError for a design that cannot be."""
         if not isinstance(self.config, Config):
