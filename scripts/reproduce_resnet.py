@@ -85,7 +85,8 @@ def grid(
     resolved: job.Job, variables: Any, folder: Path, stop: loop.Stop
 ) -> list[dict[str, Any]]:
     """Mean and spread over chips for every ADC resolution and noise."""
-    device: Any = resolved.spec.device
+    base: Any = resolved.spec
+    device = base.device
     chips = resolved.chips
     chips = chips._replace(n=max(chips.sweep, 1), sweep=0)
     rows = []
@@ -93,7 +94,7 @@ def grid(
         for noise in NOISE:
             print(f"ADC of {bits} bits, noise x {noise}", flush=True)
             spec = dataclasses.replace(
-                resolved.spec,
+                base,
                 adc_bits=bits,
                 device=device.replace(
                     write_error=noise * device.write_error,
@@ -186,5 +187,6 @@ def percent(share: float) -> str:
 def described(hardware: Mapping[str, Any]) -> str:
     """The fields that are set, as text."""
     fields = {**hardware, **hardware["overrides"]}
-    del fields["overrides"]
+    for part in ("overrides", "macro"):
+        fields.pop(part, None)
     return ", ".join(f"{k}={v}" for k, v in fields.items() if v is not None)

@@ -17,19 +17,21 @@ import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.core.trees import map_named, pytree, static
-from jaxedge.hardware import converters
-from jaxedge.hardware.array import Crossbar
+from jaxedge.hardware import converters, crossbar
+from jaxedge.hardware.crossbar import Crossbar
 from jaxedge.hardware.sram import calibration as sram_calibration
+from jaxedge.hardware.sram import macro
 from jaxedge.hardware.sram.macro import SramMacro, clip_rate
 from jaxedge.hardware.weights import Plan, Product, Spec, Weight, deploy
 
 Run = Callable[[Any], Any]
 Look = Callable[[Any, jax.Array], Any]
-# Leaves whose converters have ranges, and the fields of their designs that ask
-# for one.
-_ASKS: dict[type, tuple[str, ...]] = {
-    Crossbar: ("adc_percentile", "input_percentile"),
-    SramMacro: ("clip_rate", "input_percentile"),
+# Leaves whose converters have ranges.
+ARRAYS = Crossbar, SramMacro
+# The fields of their designs that ask for one.
+ASKS: dict[type, tuple[str, ...]] = {
+    crossbar.Spec: ("adc_percentile", "input_percentile"),
+    macro.Spec: ("clip_rate", "input_percentile"),
 }
 
 
@@ -188,13 +190,21 @@ def calibrate(
 
     def learn(path: str, leaf: Any) -> None:
         if _is_array(leaf):
-            asked = dict.fromkeys(_ASKS[type(leaf)])
-            specs[f"^{re.escape(path)}$"] = dataclasses.replace(
-                leaf.spec, **asked
-            )
+            specs[f"^{re.escape(path)}$"] = settled(leaf.spec)
 
     map_named(learn, chip, is_leaf=_is_array)
     return Plan.of(specs)
+
+
+def asked(spec: Any) -> list[str]:
+    """Fields by which a design asks for ranges; of any hardware."""
+    fields = ASKS.get(type(spec), ())
+    return [name for name in fields if getattr(spec, name) is not None]
+
+
+def settled(spec: Any) -> Any:
+    """A design that asks for no range."""
+    return dataclasses.replace(spec, **dict.fromkeys(asked(spec)))
 
 
 def _with_ranges(leaf: Any, notes: list[dict[str, Any]]) -> Any:
@@ -297,4 +307,4 @@ _JOINED: dict[str, Callable[[Any, list[Any]], Any]] = {
 
 
 def _is_array(node: Any) -> bool:
-    return isinstance(node, tuple(_ASKS))
+    return isinstance(node, ARRAYS)

@@ -85,6 +85,14 @@ def uniform(
     return jax.random.uniform(unrolled(key), flat, dtype).reshape(shape)
 
 
+def open_share(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform numbers on the open interval (0, 1), float32; consumes `key`.
+
+    Each is the middle of one of 2^23 equal parts.
+    """
+    return uniform(key, shape) + np.float32(2.0**-24)
+
+
 def normal(
     key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> jax.Array:

@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from jaxedge.core import checks
+from jaxedge.recipes import classifier as classifier
 from jaxedge.recipes import deplm as deplm
 from jaxedge.recipes import edge_pruning as edge_pruning
 from jaxedge.recipes import in_memory as in_memory
@@ -10,6 +11,7 @@ from jaxedge.recipes import pretrained as pretrained
 from jaxedge.recipes.recipe import Recipe as Recipe
 
 RECIPES: dict[str, ModuleType] = {
+    "classifier": classifier,
     "edge_pruning": edge_pruning,
     "pretrained": pretrained,
     "in_memory": in_memory,
@@ -27,6 +29,7 @@ def get(name: str) -> ModuleType:
 __all__ = [
     "RECIPES",
     "Recipe",
+    "classifier",
     "deplm",
     "edge_pruning",
     "get",

@@ -36,14 +36,41 @@ _NUMBERS = (
     "iv_a3",
 )
 
+# Fields of an in-SRAM macro and of how weights come onto it (`sram.fields`).
+_MACRO = {
+    "fold": int,
+    "lsb_units": int,
+    "sigma_cell": float,
+    "sigma_pulse": float,
+    "sigma_line": float,
+    "sigma_cmp": float,
+    "sigma_off": float,
+    "current": float,
+    "rows": int,
+    "columns": int,
+    "x_bits": int,
+    "w_bits": int,
+    "out_bits": int,
+    "x_signed": bool,
+    "w_code": str,
+    "adc": str,
+    "line_f": str,
+    "packing": str,
+    "input_percentile": float,
+    "clip_rate": float,
+    "weight_clip": float,
+    "scaling": str,
+    "path": str,
+}
+
 
 def hardware(device: str, **changes: Any) -> ConfigDict:
-    """The section `hardware`: a device in a crossbar design.
+    """The section `hardware`: a device in a crossbar design, or a macro.
 
     Args:
-        device: a preset of `hardware.devices`.
+        device: a preset of `hardware.devices`, or of `hardware.sram`.
         **changes: fields of the section, and fields of the device by
-            `overrides`.
+            `overrides`, of the macro by `macro`.
     """
     section: Any = ConfigDict(
         {
@@ -82,11 +109,13 @@ def hardware(device: str, **changes: Any) -> ConfigDict:
             },
             "compensate": False,
             "read": "vector",
+            # Of an in-SRAM macro, if that is the device.
+            "macro": {name: placeholder(kind) for name, kind in _MACRO.items()},
         }
     )
     section.overrides.family = placeholder(str)
-    overrides = changes.pop("overrides", {})
-    section.overrides.update(overrides)
+    for part in ("overrides", "macro"):
+        section[part].update(changes.pop(part, {}))
     section.update(changes)
     return section
 
@@ -107,6 +136,8 @@ def chips(**changes: Any) -> ConfigDict:
             # Ohm a segment; unknown for all presets, labelled default around
             # the 0.35 of aihwkit.
             "r_wire": (0.0, 0.1, 0.35, 1.0, 2.0),
+            # Multiples of all spreads and noises of an in-SRAM macro.
+            "sigma": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
             # Test examples that a chip reads; empty is all.
             "images": placeholder(int),
             "batch": 500,
@@ -135,6 +166,11 @@ def energy(**changes: Any) -> ConfigDict:
             "cell_square_metres": placeholder(float),
             "set_joules": placeholder(float),
             "reset_joules": placeholder(float),
+            # Of an in-SRAM macro: one conversion of 64 rows, its products
+            # included; the share that its lines draw is unknown.
+            "macro_joules": 128 / 137.5e12,
+            "macro_share": 0.0,
+            "macro_drop": 0.25,
         }
     )
     section.update(changes)

@@ -211,7 +211,8 @@ def build(
     """
     del data_root, chip
     learn, plan = given.learn, settings.make_plan(given.hardware)
-    if learn.serve == "any" and crossbar.is_random(plan.device):
+    memory = isinstance(plan, crossbar.Spec)
+    if learn.serve == "any" and memory and crossbar.is_random(plan.device):
         raise checks.UsageError(
             f"learn.serve is 'any', but {given.hardware.device} has random"
             " weights, others on every chip; take 'own', or a device that is"

@@ -15,7 +15,13 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import map_named
 from jaxedge.learn import masks
-from jaxedge.recipes import optimizers, scores, settings, supervised
+from jaxedge.recipes import (
+    classifier,
+    optimizers,
+    scores,
+    settings,
+    supervised,
+)
 from jaxedge.recipes.recipe import Recipe, Sums
 
 
@@ -251,32 +257,18 @@ def build(
         chip: programs the chip of `train.hardware` "one_chip".
     """
     del data_root
-    model = settings.make_model(given.model, classes)
-    score = scores.get(given.train.score, classes)
-    rule = (
-        mask_rule(given.learn, score.name)
-        if given.learn.rule == "mask"
-        else supervised.weights_rule()
-    )
-    optimiser = optimizers.make(
-        given.optimizer, given.train.epochs, steps_per_epoch
-    )
-    placement = supervised.place(
-        given.train.hardware,
-        settings.make_plan(given.hardware),
-        given.train.input_ranges,
-        chip,
-    )
-    augment = supervised.crops(given.data.crop, example.shape[1:])
-    return supervised.make(
-        model,
-        jnp.asarray(example),
+    learn = given.learn
+    rule = supervised.weights_rule()
+    if learn.rule == "mask":
+        rule = mask_rule(learn, scores.get(given.train.score, classes).name)
+    return classifier.assemble(
+        given,
         rule,
-        optimiser,
-        placement,
-        score=score,
-        augment=augment,
-        smoothing=given.learn.label_smoothing,
+        example,
+        classes,
+        steps_per_epoch,
+        chip,
+        learn.label_smoothing,
     )
 
 

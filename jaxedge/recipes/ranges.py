@@ -129,7 +129,7 @@ def find(
     design has none (or its `input_range`), and always zero.
 
     Args:
-        chip: parameters with crossbars, of weights without ranges.
+        chip: deployed parameters, of weights without ranges.
         run: the network on a batch, as for `calibration.observe`.
         paths: from `layers`.
 
@@ -143,9 +143,11 @@ def find(
     def ask(leaf: Any) -> Any:
         if not _is_coded(leaf):
             return leaf
-        spec = dataclasses.replace(leaf.spec, adc_percentile=None)
-        if spec.input_percentile is None and spec.input_range is None:
-            spec = dataclasses.replace(spec, input_percentile=100.0)
+        spec = calibration.settled(leaf.spec)
+        share = leaf.spec.input_percentile
+        if share is None and spec.input_range is None:
+            share = 100.0
+        spec = dataclasses.replace(spec, input_percentile=share)
         return dataclasses.replace(leaf, spec=spec)
 
     chip = jax.tree.map(ask, chip, is_leaf=hardware.is_weight)
@@ -166,7 +168,7 @@ def find(
     return converters.Range(lo, jnp.where(hi > lo, hi, 1))
 
 
-def inside(leaf: hardware.Crossbar, x: jax.Array) -> jax.Array:
+def inside(leaf: Any, x: jax.Array) -> jax.Array:
     """Share of the inputs of an array within its range, []."""
     limits = leaf.spec.input_range
     if limits is None:  # Nothing is clipped.
@@ -207,5 +209,5 @@ def weights_only(learned: Any) -> Any:
 
 def _is_coded(node: Any) -> bool:
     """Whether a leaf is an array whose inputs have a resolution."""
-    array = isinstance(node, hardware.Crossbar)
+    array = isinstance(node, calibration.ARRAYS)
     return array and node.spec.input_bits is not None

@@ -10,10 +10,13 @@ import flax.linen as nn
 
 from jaxedge import models
 from jaxedge.core import checks
-from jaxedge.hardware import crossbar, devices
+from jaxedge.hardware import crossbar, devices, sram
 from jaxedge.hardware.adc import Adc
 from jaxedge.quantize import integer
-from jaxedge.recipes import scores
+from jaxedge.recipes import defaults, scores
+
+# How weights come onto any hardware of a config.
+Design = crossbar.Spec | sram.Spec
 
 T = TypeVar("T")
 
@@ -146,9 +149,13 @@ class Hardware(NamedTuple):
     """The chip that the network is put on.
 
     Attributes:
-        device: a preset of `hardware.devices`.
+        device: a preset of `hardware.devices`, which lies in a crossbar; or an
+            in-SRAM macro, a preset of `hardware.sram`, whose design is `macro`
+            alone.
         overrides: fields of the device and of the effects around it
             (`devices.with_fields`); None keeps the preset's value.
+        macro: fields of the macro (`sram.fields`); None keeps the preset's
+            value.
         adc: fields of `hardware.adc.Adc`, errors of the converters; without
             any the converters are ideal.
 
@@ -181,6 +188,7 @@ class Hardware(NamedTuple):
     adc: Mapping[str, Any]
     compensate: bool
     read: str
+    macro: Mapping[str, Any] = types.MappingProxyType({})
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -226,12 +234,17 @@ def make_model(model: Model, classes: int) -> nn.Module:
     return _MODELS[model.name](model, classes)
 
 
-def make_plan(given: Hardware) -> crossbar.Spec:
-    """The crossbar of a config, for every layer."""
+def make_plan(given: Hardware) -> Design:
+    """The hardware of a config, for every layer."""
+    known = (*devices.PRESETS, *sram.PRESETS)
+    if given.device not in known:
+        raise checks.unknown("device preset", given.device, known)
+    if given.device in sram.PRESETS:
+        return sram.get(given.device, **_given(given.macro))
     fields = given._asdict()
-    overrides = fields.pop("overrides").items()
+    fields.pop("macro")
     device = devices.get(
-        fields.pop("device"), **{k: v for k, v in overrides if v is not None}
+        fields.pop("device"), **_given(fields.pop("overrides"))
     )
     known = [field.name for field in dataclasses.fields(Adc)]  # type: ignore
     for name in given.adc:
@@ -242,6 +255,29 @@ def make_plan(given: Hardware) -> crossbar.Spec:
     # Converters without any error cost nothing.
     adc = None if errors == Adc() else errors
     return crossbar.Spec(device, adc=adc, **fields)
+
+
+def unused(given: Hardware) -> list[str]:
+    """Fields of a config that its hardware does not look at, with values.
+
+    A macro has no field of a crossbar, and the reverse; a config may have them
+    for the other kind.
+    """
+    macro = [f"macro.{k}={v}" for k, v in _given(given.macro).items()]
+    if given.device not in sram.PRESETS:
+        return macro
+    usual = _plain(defaults.hardware(given.device))
+    others = [f"overrides.{k}={v}" for k, v in _given(given.overrides).items()]
+    return others + [
+        f"{name}={value}"
+        for name, value in given._asdict().items()
+        if name not in ("device", "overrides", "macro") and value != usual[name]
+    ]
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config gives; an empty field keeps the preset's value."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def unpack(kind: type[T], section: Any, name: str) -> T:

@@ -70,8 +70,8 @@ class Placement(NamedTuple):
         plan: as in `hardware.deploy`; None trains on ideal hardware.
         fresh: a new chip at every step instead of one chip for all.
         aged: every step has a time since programming of its own, uniform in
-            log(1 s + t) up to that of the plan, a `crossbar.Spec`: training
-            aware of drift.
+            log(1 s + t) up to that of the plan, of one design with an age:
+            training aware of drift.
         ranges: whether the range of the inputs of each layer is learned too
             (see `recipes.ranges`), from what the first batch asks for. For
             networks into which `calibration.observe` can look.
@@ -109,19 +109,19 @@ def place(
 
     Args:
         on: `train.hardware`.
-        plan: the hardware, a `crossbar.Spec`.
+        plan: the hardware of all layers.
         learn_ranges: `train.input_ranges`.
-        chip: as in `Placement`.
-
-    Args:
-        on: `train.hardware`.
-        plan: the hardware.
         chip: as in `Placement`.
 
     Raises:
         UsageError: for chips of any age where the hardware has none.
     """
     aged = on == "aged_chips"
+    if aged and not hasattr(plan, "seconds"):
+        raise checks.UsageError(
+            "train.hardware is 'aged_chips', but the hardware does not age;"
+            " use 'fresh_chips'."
+        )
     if aged and not plan.seconds > 0:
         raise checks.UsageError(
             f"train.hardware is 'aged_chips', but hardware.seconds is"

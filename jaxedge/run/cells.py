@@ -19,8 +19,8 @@ def collect(trained: Any, chip: Any) -> dict[str, np.ndarray]:
         chip: the same on a chip.
 
     Returns:
-        "conductance/<layer>" [I, 2 O] in siemens; "sparsity_names" [L] and
-        "sparsity_kept" [L] of the layers with a mask.
+        "conductance/<layer>" [I, 2 O] of crossbars, siemens; "sparsity_names"
+        [L] and "sparsity_kept" [L] of the layers with a mask.
     """
     arrays: dict[str, Any] = {}
     names, kept = [], []
@@ -29,8 +29,9 @@ def collect(trained: Any, chip: Any) -> dict[str, np.ndarray]:
     ):
         if not hardware.is_weight(leaf):  # Digital, such as a bias.
             continue
-        g = interleave(leaf.conductance())
-        arrays[f"conductance/{way}"] = np.asarray(g, np.float32)
+        if isinstance(leaf, hardware.Crossbar):
+            g = interleave(leaf.conductance())
+            arrays[f"conductance/{way}"] = np.asarray(g, np.float32)
         if isinstance(ideal, hardware.Ranged):
             ideal = ideal.weights
         if isinstance(ideal, hardware.MaskedRandom):

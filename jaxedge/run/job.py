@@ -9,6 +9,7 @@ from pathlib import Path
 import shutil
 import time
 from typing import Any, NamedTuple
+import warnings
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from jaxedge import data, hardware, recipes
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
-from jaxedge.hardware import crossbar, energy
+from jaxedge.hardware import energy, sram
 from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run import (
@@ -25,6 +26,7 @@ from jaxedge.run import (
     hosts,
     ledger,
     loop,
+    macros,
     metrics,
     report,
     settle,
@@ -59,7 +61,7 @@ class Job(NamedTuple):
     given: Any
     recipe: Recipe
     splits: Mapping[str, data.Source]
-    spec: crossbar.Spec
+    spec: settings.Design
     chips: study.Chips
     swept: tuple[sweeps.Sweep, ...]
     costs: energy.Costs
@@ -112,6 +114,12 @@ def resolve(config: Any, data_root: str | None) -> Job:
     )
     settle.check_lessons(recipe, splits["train"])
     spec = settings.make_plan(given.hardware)
+    if unused := settings.unused(given.hardware):
+        warnings.warn(
+            f"hardware.device is {given.hardware.device!r}, which does not look"
+            f" at these fields of config.hardware: {', '.join(unused)}.",
+            stacklevel=2,
+        )
 
     def params() -> Any:
         key = jax.random.key(0)
@@ -225,11 +233,14 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     seconds |= {stage: took[stage] for stage in done & took.keys()}
     with _timing(seconds, "energy"):
         chip = one_chip(job, variables)
+        first = {**variables, "params": chip}
+        layers = macros.layers(job.recipe, first, job.samples)
         priced = ledger.count(
             job.recipe,
-            {**variables, "params": chip},
+            first,
             job.splits["test"].x[:1],
             job.costs,
+            macros.drops(layers),
         )
         priced["joules_programming"] = (
             energy.programming_joules(
@@ -251,6 +262,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             "images": len(job.splits["test"].y[: job.chips.images]),
         },
         "energy": priced,
+        **({"macros": layers} if layers else {}),
         "seconds": seconds,
         "versions": {
             name: importlib.metadata.version(name) for name in _PACKAGES
@@ -358,6 +370,9 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
     finish = jax.jit(functools.partial(settle.settled, job.recipe))
     settled = finish(key, {**variables, "params": chip}, test)
     arrays = cells.collect(variables["params"], chip)
+    if isinstance(job.spec, sram.Spec):
+        config = job.spec.config
+        arrays |= macros.collect(config, stream(job.key, "converters"))
     arrays |= exhibits.collect(
         job.recipe,
         exhibits.Pair(variables, settled),

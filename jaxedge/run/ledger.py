@@ -1,5 +1,6 @@
 """What one example costs on a chip: the energy ledger of a run."""
 
+from collections.abc import Mapping
 import functools
 from typing import Any
 
@@ -16,11 +17,18 @@ _SOURCES = {
     "adc_bits": _UNKNOWN,
     "dac_joules": _UNKNOWN,
     "op_joules": "300 W / 624 TOPS",
+    "macro_joules": "128 operations at 137.5 TOPS/W, arXiv:2307.05944",
+    "macro_share": _UNKNOWN,
+    "macro_drop": _UNKNOWN,
 }
 
 
 def count(
-    recipe: Recipe, variables: Any, example: Any, costs: energy.Costs
+    recipe: Recipe,
+    variables: Any,
+    example: Any,
+    costs: energy.Costs,
+    drops: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The energy of one example, layer by layer, beside a digital device.
 
@@ -29,6 +37,8 @@ def count(
         variables: with the parameters of a chip.
         example: [1, ...] inputs.
         costs: prices.
+        drops: of layers on in-SRAM macros, by name, the mean drop of a line
+            over its swing; others have that of `costs`.
 
     Returns:
         For the record: rows by layer, sums, a comparison, and each price with
@@ -48,7 +58,8 @@ def count(
             counts = counts[part.key]
         name = "/".join(part.key for part in path[:-1])
         vectors = int(sum(int(v) for v in counts["vectors"]))
-        rows.append(energy.layer(name, leaf, vectors, costs))
+        drop = (drops or {}).get(name)
+        rows.append(energy.layer(name, leaf, vectors, costs, drop))
     return {
         "layers": [{**r._asdict(), "joules": r.joules} for r in rows],
         "joules_digital": sum(r.joules_digital for r in rows),

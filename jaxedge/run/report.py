@@ -17,6 +17,7 @@ from jaxedge.core import checks
 from jaxedge.run import (
     exhibit_page,
     figures,
+    macros,
     metrics,
     page,
     results,
@@ -87,7 +88,8 @@ def _body(workdir: Path, summary: Json) -> str:
             study_page.others(workdir / "studies", summary),
             exhibit_page.section(pictures, summary["score"]),
             page.section("Mask", _mask(pictures)),
-            page.section("One chip's cells", _maps(pictures)),
+            macros.section(summary, pictures)
+            or page.section("One chip's cells", _maps(pictures)),
             page.section("Energy", _energy(summary)),
             page.section("Run", _run(summary)),
         )

@@ -8,8 +8,9 @@ import jax
 from jaxedge import data
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
-from jaxedge.hardware import calibration, crossbar
+from jaxedge.hardware import calibration
 from jaxedge.recipes.recipe import Recipe
+from jaxedge.recipes.settings import Design
 from jaxedge.run import sweeps
 
 
@@ -47,9 +48,8 @@ def check_lessons(recipe: Recipe, source: data.Source | None) -> None:
         )
 
 
-def calibrated(spec: crossbar.Spec, swept: Sequence[sweeps.Sweep] = ()) -> bool:
+def calibrated(spec: Design, swept: Sequence[sweeps.Sweep] = ()) -> bool:
     """Whether some chips of a study set the ranges of their converters."""
-    fields = ("adc_percentile", "input_percentile")
-    return any(getattr(spec, field) is not None for field in fields) or any(
-        sweep.field in fields for sweep in swept
+    return bool(calibration.asked(spec)) or any(
+        sweep.field in calibration.ASKS[type(spec)] for sweep in swept
     )

@@ -50,6 +50,10 @@ _AXES = {
     "fault": Axis(
         "Stuck cells (% of all cells)", "stuck cells", text.percent_short, 100
     ),
+    "sigma": Axis(
+        "Spreads and noises of the macro, beside those of the design",
+        "times the spreads and noises",
+    ),
     "seconds": Axis(
         "Time since programming", "after programming",
         lambda s: _NAMED_SECONDS.get(float(s), f"{s:g} s"), log=True,

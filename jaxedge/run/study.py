@@ -15,8 +15,8 @@ from rich.progress import Progress
 from jaxedge import data, hardware
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
-from jaxedge.hardware import crossbar
 from jaxedge.recipes.recipe import Recipe, add
+from jaxedge.recipes.settings import Design
 from jaxedge.run import hosts, results, settle, statistics, sweeps, tasks
 from jaxedge.run.checkpoint import digest
 from jaxedge.run.chips import MODES, chip_map, programming, replicate, wafer
@@ -47,6 +47,7 @@ class Chips(NamedTuple):
         chunk: chips between two saves.
         mode: as in `chip_map`.
         block: as in `chip_map`; None chooses.
+        sigma: multiples of all spreads and noises of an in-SRAM macro.
     """
 
     n: int
@@ -63,6 +64,7 @@ class Chips(NamedTuple):
     chunk: int
     mode: str
     block: int | None
+    sigma: tuple[float, ...] = ()
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -71,6 +73,7 @@ class Chips(NamedTuple):
         checks.whole("chips.sweep", self.sweep)
         checks.in_range("chips.threshold", self.threshold, 0, 1)
         checks.in_range("chips.read_noise", np.array(self.read_noise), 0)
+        checks.in_range("chips.sigma", np.array(self.sigma), 0)
         checks.in_range("chips.faults", np.array(self.faults), 0, 1)
         checks.choice("chips.mode", self.mode, MODES)
         for name in ("images", "block"):
@@ -82,6 +85,7 @@ class Chips(NamedTuple):
         """The levels of each sweep of `sweeps.STUDIES`, by its name."""
         return {
             "read_noise": self.read_noise,
+            "sigma": self.sigma,
             "fault": self.faults,
             "seconds": self.seconds,
             "adc_bits": self.adc_bits,
@@ -142,7 +146,7 @@ def run(
     recipe: Recipe,
     variables: Any,
     source: data.Source,
-    spec: crossbar.Spec,
+    spec: Design,
     chips: Chips,
     swept: Sequence[sweeps.Sweep],
     key: jax.Array,

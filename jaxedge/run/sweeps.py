@@ -1,7 +1,8 @@
 """What a study sweeps: named sets of hardware fields and their levels.
 
 A study is written as words: names of `STUDIES`, or `field=level,level,...` for
-any field of the crossbar or of its device (or a study of one sweep), such as
+any field of the hardware, such as the crossbar and its device (or a study of
+one sweep), such as
 
     noise adc
     time=0,1e6 g_max=1e-5,2e-5 read=vector,batch
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import re
 from typing import Any, NamedTuple
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +25,17 @@ import numpy as np
 from jaxedge import hardware
 from jaxedge.core import checks
 from jaxedge.core.trees import map_named, path_name
-from jaxedge.hardware import crossbar, devices
+from jaxedge.hardware import crossbar, devices, sram
 from jaxedge.hardware.devices import stack, wrapper
+from jaxedge.recipes.settings import Design
 
 Levels = tuple[Any, ...]
-Hardware = crossbar.Spec | hardware.Plan
+Hardware = Design | hardware.Plan
 
-# Each study and its sweeps. "all" is every one of them.
+# Each study and its sweeps, of which hardware has those whose fields it knows.
+# "all" is every one of them.
 STUDIES = {
-    "noise": ("read_noise",),
+    "noise": ("read_noise", "sigma"),
     "faults": ("fault",),
     "time": ("seconds",),
     "adc": ("adc_bits",),
@@ -43,12 +47,8 @@ STUDIES = {
 LAYERS = STUDIES["layers"]
 # Fields of a crossbar that are no number, flag or name.
 _PARTS = ("device", "input_range", "adc", "wire_trims")
-# Sweeps that move several fields at once.
-_TOGETHER: dict[str, Callable[[Any], dict[str, Any]]] = {
-    # Half of the stuck cells on and half off.
-    "fault": lambda level: {"stuck_on": level / 2, "stuck_off": level / 2},
-    "array": lambda level: {"rows": level, "columns": level},
-}
+# Spreads and noises of a macro, which the sweep "sigma" multiplies.
+_SIGMAS = tuple(name for name in sram.fields() if name.startswith("sigma_"))
 
 
 class Sweep(NamedTuple):
@@ -56,8 +56,9 @@ class Sweep(NamedTuple):
 
     Attributes:
         name: of its arrays, "<name>_levels" and "<name>_score".
-        field: of the crossbar or its device, "fault" (stuck cells), "array"
-            (rows and columns), "only_layer" or "all_but_layer".
+        field: of the hardware, "fault" (stuck cells), "sigma" (multiples of
+            all spreads and noises of a macro), "array" (rows and columns),
+            "only_layer" or "all_but_layer".
         levels: values of the field; of layers their paths.
         fixed: further fields and values, the same at every level.
     """
@@ -71,7 +72,7 @@ class Sweep(NamedTuple):
 def parse(
     words: str,
     levels: Mapping[str, Levels],
-    spec: crossbar.Spec,
+    spec: Design,
     layers: Callable[[], Sequence[str]],
 ) -> tuple[Sweep, ...]:
     """The sweeps of a study, each level of which is known to be possible.
@@ -87,13 +88,17 @@ def parse(
     Raises:
         UsageError: for an unknown study or field, a level out of range, or a
             sweep that is named twice.
+
+    Warns:
+        UserWarning: names the studies that this hardware has not.
     """
     sweeps: list[Sweep] = []
+    known = fields(spec)
     for word in words.split():
         field, given, text = word.partition("=")
         if given:
             named = STUDIES.get(field, ())
-            if len(named) == 1 and field not in fields(spec):
+            if len(named) == 1 and field not in known:
                 (field,) = named
             sweeps.append(Sweep(field, field, _levels(word, text)))
             continue
@@ -102,13 +107,20 @@ def parse(
                 "study (or write field=level,level)", word, (*STUDIES, "all")
             )
         for study in STUDIES if word == "all" else (word,):
-            for name in STUDIES[study]:
+            here = [name for name in STUDIES[study] if name in known]
+            if not here and word != "all":
+                warnings.warn(
+                    f"the study {study!r} is left out: the hardware has no"
+                    f" {' and no '.join(STUDIES[study])}.",
+                    stacklevel=2,
+                )
+            for name in here:
                 found = layers() if name in LAYERS else levels[name]
                 if name == "all_but_layer" and len(found) == 1:
                     continue  # Nothing would be on hardware.
                 sweeps.append(Sweep(name, name, tuple(found)))
     sweeps = [sweep for sweep in sweeps if sweep.levels]
-    if spec.compensate:
+    if not isinstance(spec, sram.Spec) and spec.compensate:
         sweeps += [
             sweep._replace(
                 name=f"{sweep.name}_uncompensated",
@@ -121,38 +133,42 @@ def parse(
     return tuple(sweeps)
 
 
-def apply(sweep: Sweep, level: Any, spec: crossbar.Spec) -> Hardware:
-    """The hardware at one level, in float32; the crossbar is not checked."""
+def apply(sweep: Sweep, level: Any, spec: Design) -> Hardware:
+    """The hardware at one level, in float32; it is not checked."""
     spec = with_fields(spec, dict(sweep.fixed))
     if sweep.field in LAYERS:
         layer, spec = f"^{re.escape(level)}$", to_float32(spec)
         if sweep.field == "only_layer":
             return hardware.Plan.of({layer: spec})
         return hardware.Plan.of({layer: None, "": spec})
-    one = {sweep.field: level}
-    changed = _TOGETHER.get(sweep.field, lambda level: one)(level)
+    together = _together(spec)
+    changed = {sweep.field: level}
+    if sweep.field in together:
+        changed = together[sweep.field](level)
     return to_float32(with_fields(spec, changed))
 
 
-def fields(spec: crossbar.Spec) -> list[str]:
-    """What can be swept: fields of the crossbar, of its device, and more.
+def fields(spec: Design) -> list[str]:
+    """What can be swept: fields of the hardware, and what moves several.
 
     Of devices, also what `devices.with_fields` puts around any of them.
     """
+    if isinstance(spec, sram.Spec):
+        return sorted({*sram.fields(), *_together(spec), *LAYERS})
     names = {*_own(spec), *wrapper.every_name(spec.device)}
     for layer in stack.LAYERS:
         names |= {*wrapper.added(layer)}
-    return sorted({*names, *_TOGETHER, *LAYERS})
+    return sorted({*names, *_together(spec), *LAYERS})
 
 
-def with_fields(
-    spec: crossbar.Spec, changed: Mapping[str, Any]
-) -> crossbar.Spec:
-    """A crossbar with fields of its own or of its device replaced.
+def with_fields(spec: Design, changed: Mapping[str, Any]) -> Design:
+    """Hardware with fields of its own, its device or its macro replaced.
 
     Raises:
-        UsageError: for what the device cannot have.
+        UsageError: for what the hardware cannot have.
     """
+    if isinstance(spec, sram.Spec):
+        return sram.with_fields(spec, **changed)
     own = _own(spec)
     outer = {k: v for k, v in changed.items() if k in own}
     inner = {k: v for k, v in changed.items() if k not in own}
@@ -175,7 +191,7 @@ def to_float32(spec: Any) -> Any:
     return map_named(number, spec)
 
 
-def layers(params: Any, spec: crossbar.Spec) -> tuple[str, ...]:
+def layers(params: Any, spec: Design) -> tuple[str, ...]:
     """Paths of the weights that `deploy` puts on hardware, in order.
 
     Args:
@@ -196,6 +212,22 @@ def as_array(levels: Levels) -> np.ndarray:
     if all(isinstance(level, (int, float, type(None))) for level in levels):
         return np.array(levels, np.float64)
     return np.array([str(level) for level in levels])
+
+
+def _together(spec: Design) -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """Sweeps that move several fields at once, by name."""
+    array = {"array": lambda level: {"rows": level, "columns": level}}
+    if isinstance(spec, sram.Spec):
+        config = spec.config
+        return array | {
+            "sigma": lambda level: {
+                name: level * getattr(config, name) for name in _SIGMAS
+            }
+        }
+    # Half of the stuck cells on and half off.
+    return array | {
+        "fault": lambda level: {"stuck_on": level / 2, "stuck_off": level / 2}
+    }
 
 
 def _own(spec: crossbar.Spec) -> list[str]:
@@ -223,7 +255,7 @@ def _levels(word: str, text: str) -> Levels:
 
 def _check(
     sweeps: Sequence[Sweep],
-    spec: crossbar.Spec,
+    spec: Design,
     layers: Callable[[], Sequence[str]],
 ) -> None:
     names = [sweep.name for sweep in sweeps]

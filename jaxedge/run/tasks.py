@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxedge.hardware import crossbar
+from jaxedge.recipes.settings import Design
 from jaxedge.run import sweeps
 from jaxedge.run.checkpoint import digest
 
@@ -66,7 +66,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-    spec: crossbar.Spec,
+    spec: Design,
     swept: Sequence[sweeps.Sweep],
     n: int,
     sweep: int,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxedge.core import checks
 from jaxedge.hardware import sram
@@ -252,3 +253,59 @@ def test_bad_path_and_key():
         sram.convert(x, w, sram.Config(), path="quick")
     with pytest.raises(checks.UsageError, match="jax.random.key"):
         sram.convert(x, w, sram.Config(), chip_key=jnp.zeros(2, jnp.uint32))
+
+
+def probabilities(u, n, sigma):
+    """Of all codes, by following every branch of the decisions, float64.
+
+    Args:
+        u: difference of the lines, LSB.
+        n: steps.
+        sigma: std of the comparator's noise at every decision, LSB.
+    """
+    found = {}
+
+    def follow(u, k, code, p):
+        high = stats.norm.cdf(u / sigma)
+        if k == 0:
+            found[code] = found.get(code, 0) + p * high
+            found[code - 1] = found.get(code - 1, 0) + p * (1 - high)
+            return
+        step = 2 ** (k - 1)
+        follow(u - step, k - 1, code + step, p * high)
+        follow(u + step, k - 1, code - step, p * (1 - high))
+
+    follow(u, n, 0, 1.0)
+    return found
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.8, 3.0])
+@pytest.mark.parametrize("x", [1, 14, 37])
+def test_one_number_decides_all_steps_as_many_would(x, sigma):
+    """Codes of 5 bits, of 200,000 reads; each step with noise of its own."""
+    config = sram.Config(
+        fold=0, lsb_units=4, out_bits=6, x_bits=6, sigma_cmp=sigma
+    )
+    for name in ("cell", "pulse", "line", "off"):
+        config = dataclasses.replace(config, **{f"sigma_{name}": 0.0})
+    n = 200_000
+    code = sram.convert(
+        np.full((n, 1), x), [[1]], config, read_key=jax.random.key(x)
+    )
+    want = probabilities((x + 0.5) / 4, config.steps, sigma)
+    assert sum(want.values()) == pytest.approx(1)
+    counts = np.array([np.sum(np.asarray(code) == c) for c in want])
+    assert counts.sum() == n
+    expected = n * np.array(list(want.values()))
+    # Codes that are met less than ten times are taken together.
+    rare = expected < 10
+    pair = [
+        np.append(a[~rare], a[rare].sum() + 1e-9) for a in (counts, expected)
+    ]
+    chi = np.sum((pair[0] - pair[1]) ** 2 / pair[1])
+    # One in ten thousand by chance, of nine cases.
+    assert chi < stats.chi2.ppf(1 - 1e-4, len(pair[0]) - 1)
+    # A wrong decision of the first step would be far off.
+    np.testing.assert_allclose(
+        np.mean(code), expected @ list(want) / n, atol=5 * 4 * sigma / n**0.5
+    )

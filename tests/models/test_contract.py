@@ -11,6 +11,8 @@ import pytest
 from jaxedge import hardware, models
 from jaxedge.hardware import crossbar, devices
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 NETWORKS = {
     "mlp": models.Mlp((6, 5)),
     "cnn, 4 bits": models.Cnn(3, (4, 3), 5),

@@ -61,7 +61,12 @@ IN_MEMORY = {
         "chopper": 0.1,
     },
 }
-BASES = {"edge_pruning": BASE, "in_memory": IN_MEMORY}
+CLASSIFIER = {name: BASE[name] for name in BASE if name != "learn"}
+BASES = {
+    "edge_pruning": BASE,
+    "classifier": CLASSIFIER,
+    "in_memory": IN_MEMORY,
+}
 
 
 def _config(changes=()):

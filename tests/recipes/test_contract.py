@@ -8,9 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 CASES = {
     "mask": {},
     "weights": {"learn.rule": "weights"},
+    "weights on fresh macros": {
+        "recipe": "classifier",
+        "train.hardware": "fresh_chips",
+        "train.input_ranges": True,
+        "hardware.device": "sram_wang2023",
+        "hardware.macro": {"lsb_units": 5, "clip_rate": 0.001},
+    },
     "mask on fresh chips": {
         "learn.weights": "kaiming_normal",
         "learn.dead_band_start": 0.01,

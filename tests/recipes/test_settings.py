@@ -5,9 +5,15 @@ import pytest
 
 from jaxedge import models
 from jaxedge.core.checks import UsageError
-from jaxedge.hardware import devices
+from jaxedge.hardware import devices, sram
 from jaxedge.hardware.adc import Adc
-from jaxedge.recipes import edge_pruning, in_memory, optimizers, settings
+from jaxedge.recipes import (
+    defaults,
+    edge_pruning,
+    in_memory,
+    optimizers,
+    settings,
+)
 
 BAD = [
     ("model.name", "cnnn", "unknown model.name 'cnnn'. Did you mean 'cnn'"),
@@ -56,6 +62,7 @@ BAD = [
     ("hardware.overrides", {"red_noise": 0.1}, "Did you mean 'read_noise'"),
     ("hardware.overrides", {"read_noise": -0.1}, "read_noise is -0.1"),
     ("hardware.overrides", None, "hardware.overrides is None, but must be"),
+    ("hardware.macro", 5, "hardware.macro is 5, but must be"),
     ("hardware.seconds", -1.0, "seconds is -1.0"),
     ("hardware.rows", 0, "rows is 0"),
     ("hardware.rows", 100.5, "rows is 100.5, but must be int"),
@@ -109,6 +116,8 @@ def test_fields_must_be_complete_and_known(config):
     for section in config():
         for field in config()[section]:
             lacking = config()
+            if (section, field) == ("hardware", "macro"):  # Of few configs.
+                continue
             del lacking[section][field]
             with pytest.raises(
                 UsageError, match=f"config.{section} lacks the field '{field}'"
@@ -151,6 +160,51 @@ def test_the_model_of_a_config():
     assert settings.make_model(cnn, 5) == models.Cnn(5, (4, 3), 9, None)
 
 
+@pytest.mark.parametrize(
+    ("macro", "message"),
+    [
+        ({"fold": 16}, "fold is 16, but must lie in"),
+        ({"lsb_units": 3.5}, "lsb_units is 3.5, but must be a whole number"),
+        ({"rows": 0}, "rows is 0, but must lie in"),
+        ({"adc": "extern"}, "unknown adc 'extern'. Did you mean 'external'"),
+        ({"clip_rate": 2.0}, "clip_rate is 2.0"),
+        ({"path": "quick"}, "unknown path 'quick'"),
+        ({"sigma_cel": 0.1}, "'sigma_cel'. Did you mean 'sigma_cell'"),
+    ],
+)
+def test_a_bad_field_of_a_macro_is_named(config, macro, message):
+    given = config()["hardware"]
+    given |= {"device": "sram_wang2023", "macro": given["macro"] | macro}
+    with pytest.raises(UsageError) as error:
+        settings.unpack(settings.Hardware, given, "hardware")
+    assert message in str(error.value)
+
+
+def test_a_macro_in_place_of_a_device(config):
+    fresh = defaults.hardware("sram_wang2023").to_dict()
+    macro = {"fold": 3, "rows": 32, "path": "fast", "clip_rate": 0.01}
+    fresh["macro"] |= macro
+    given = settings.unpack(settings.Hardware, fresh, "hardware")
+    plan = settings.make_plan(given)
+    assert isinstance(plan, sram.Spec)
+    assert (plan.config.fold, plan.config.rows) == (3, 32)
+    assert (plan.path, plan.clip_rate) == ("fast", 0.01)
+    # What is empty is that of the preset.
+    assert plan.config.lsb_units == sram.Config().lsb_units
+    assert settings.unused(given) == []
+    # What is of crossbars alone is told, and what is of macros.
+    other = given._replace(adc_bits=6, overrides={"read_noise": 0.1})
+    assert settings.unused(other) == ["overrides.read_noise=0.1", "adc_bits=6"]
+    other = other._replace(device="rram_wan2022")
+    found = settings.unused(other)
+    assert sorted(found) == sorted(f"macro.{k}={v}" for k, v in macro.items())
+
+
+def test_every_field_of_a_macro_is_in_the_section():
+    section = defaults.hardware("sram_wang2023").macro
+    assert set(section) == set(sram.fields())
+
+
 def test_the_plan_of_a_config(config):
     given = config()["hardware"] | {
         "device": "rram_40nm_set_reset",
@@ -166,7 +220,7 @@ def test_the_plan_of_a_config(config):
     }
     plan = settings.make_plan(settings.unpack(settings.Hardware, given, "h"))
     assert type(plan.device) is devices.SwitchedRram
-    for name in given.keys() - {"device", "overrides", "adc"}:
+    for name in given.keys() - {"device", "overrides", "adc", "macro"}:
         assert getattr(plan, name) == given[name]
     assert plan.adc is None
     given["adc"] = given["adc"] | {"offset": 0.5, "kind": "ramp"}

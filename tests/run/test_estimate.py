@@ -11,6 +11,8 @@ from jaxedge.hardware import crossbar, devices, ensemble
 from jaxedge.run import estimate as room
 from jaxedge.run.estimate import estimate
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 LAYERS = ((12, 16), (16, 4))
 
 

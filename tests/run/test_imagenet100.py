@@ -10,6 +10,8 @@ from jaxedge import hardware
 from jaxedge.run import job
 
 Image = pytest.importorskip("PIL.Image")
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = f"{ROOT}/configs/edge_pruning_imagenet100.py"
 TINY = (

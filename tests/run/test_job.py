@@ -17,6 +17,8 @@ from jaxedge.models import checkpoints
 from jaxedge.run import cells, job, loop, main, metrics, workdir
 from jaxedge.run.study import Study
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -294,7 +296,8 @@ def test_one_chip_is_the_first_of_the_study(resolve, small):
     np.testing.assert_allclose(sums["loss"], loss.sum(), rtol=1e-4)
     # It chooses the best epoch too, on ideal reads.
     params = jax.jit(recipe.trial)(state)["params"]
-    same = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+    # The same cells, by programs that add in another order.
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-5)
     jax.tree.map(same, params, chip)
     # And it is told apart from the others.
     result = Study({"score": np.array([0.75, 0.5])}, 1.0)

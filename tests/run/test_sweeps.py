@@ -9,7 +9,7 @@ import pytest
 
 from jaxedge import hardware
 from jaxedge.core import checks
-from jaxedge.hardware import crossbar, devices
+from jaxedge.hardware import crossbar, devices, sram
 from jaxedge.run import sweeps
 
 SPEC = crossbar.Spec(devices.get("pcm_nandakumar2019"), adc_bits=6)
@@ -138,6 +138,32 @@ def test_every_field_of_hardware_can_be_swept():
         assert "device" not in found
         assert {f.name for f in dataclasses.fields(SPEC.device)} <= found
         assert {"rows_on", "r_wire", "slice_bits"} <= found
+
+
+def test_a_macro_has_its_own_studies():
+    levels = {**LEVELS, "sigma": (0.0, 2.0)}
+    spec = sram.get("sram_wang2023", sigma_line=0.25)
+
+    def find(words):
+        return sweeps.parse(words, levels, spec, lambda: LAYERS)
+
+    (noise,) = find("noise")
+    assert noise.name == "sigma"
+    config = sweeps.apply(noise, 2.0, spec).config
+    assert (config.sigma_line, config.sigma_cell) == (0.5, pytest.approx(0.06))
+    # Its signals are none of the design's noises.
+    assert config.lsb_units == spec.config.lsb_units
+    names = ["sigma", "array", "only_layer", "all_but_layer"]
+    assert [sweep.name for sweep in find("all")] == names
+    with pytest.warns(UserWarning, match="'faults' is left out.*no fault"):
+        assert find("faults") == ()
+    fold, path = find("fold=0,8 path=exact,fast")
+    assert sweeps.apply(fold, 8, spec).config.fold == 8
+    assert sweeps.apply(path, "fast", spec).path == "fast"
+    with pytest.raises(checks.UsageError, match="lsb_units at 2.5: .*whole"):
+        find("lsb_units=2,2.5")
+    with pytest.raises(checks.UsageError, match="'adc_bits'.*out_bits"):
+        find("adc_bits=4")
 
 
 def test_counts_stay_whole():

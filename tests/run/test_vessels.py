@@ -13,6 +13,8 @@ from jaxedge.models import layers
 from jaxedge.recipes import settings
 from jaxedge.run import job, ledger
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
     f"--config={ROOT}/configs/edge_pruning.py:drive_small",

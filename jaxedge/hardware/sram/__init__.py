@@ -25,6 +25,11 @@ from jaxedge.hardware.sram.linearity import characterise as characterise
 from jaxedge.hardware.sram.macro import Spec as Spec
 from jaxedge.hardware.sram.macro import SramMacro as SramMacro
 from jaxedge.hardware.sram.macro import clip_rate as clip_rate
+from jaxedge.hardware.sram.macro import line_drop as line_drop
+from jaxedge.hardware.sram.presets import PRESETS as PRESETS
+from jaxedge.hardware.sram.presets import fields as fields
+from jaxedge.hardware.sram.presets import get as get
+from jaxedge.hardware.sram.presets import with_fields as with_fields
 from jaxedge.hardware.sram.timing import LineEnergy as LineEnergy
 from jaxedge.hardware.sram.timing import fit_energy as fit_energy
 from jaxedge.hardware.sram.timing import seconds as seconds

@@ -10,7 +10,7 @@ Letters: B batch, N rows, M columns, n steps of a conversion.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ from jaxedge.hardware.sram.errors import decisions
 from jaxedge.hardware.weights import Product, matmul
 
 PATHS = ("exact", "floor", "fast")
+# Below it no probability of a comparison is told from 0.
+_LEAST = 2.0**-24
 
 
 class Converted(NamedTuple):
@@ -244,7 +246,7 @@ def _volts(
     return config.volts(jnp.maximum(units, 0), current)
 
 
-@jax.jit  # Called eagerly, its loop would compile anew each time.
+@jax.jit  # All steps are one pass over the conversions.
 def _approach(
     plus: jax.Array,
     minus: jax.Array,
@@ -256,46 +258,46 @@ def _approach(
 
     Step k takes 2^(k-1) LSB; a last comparison adds nothing or -1, so that all
     codes from -2^n to 2^n - 1 occur.
+
+    A comparator with noise finds the positive line higher with probability
+    p = Phi(difference / sigma). One uniform number decides all steps: where it
+    is below p the line is higher, and what remains of its interval, stretched
+    to (0, 1), is as uniform and independent for the next step as a new number.
     """
     lsb = jnp.asarray(config.lsb_units, jnp.float32)
     n, shape = config.steps, plus.shape
+    noise = jnp.square(lsb * jnp.asarray(config.sigma_cmp, jnp.float32))
+    quiet = noise == 0
+    scale = jnp.where(quiet, 0, jax.lax.rsqrt(2 * noise))
 
-    def positive(lines: Lines, k: ArrayLike) -> jax.Array:
-        u = lines.plus
-        if key is not None:
-            drawn = sampling.normal_of(
-                jax.random.fold_in(key, k), config.sigma_cmp, shape
-            )
-            u = u + lsb * drawn
-        if config.line_f == "linear":
-            return u > lines.minus
-        return _volts(u, config) > _volts(lines.minus, config)
+    def positive(lines: Lines, v: Any) -> tuple[jax.Array, Any]:
+        if v is None:
+            if config.line_f == "linear":
+                return lines.plus > lines.minus, v
+            return _volts(lines.plus, config) > _volts(lines.minus, config), v
+        # A monotone curve does not change which line is the higher one.
+        d = lines.plus - lines.minus
+        p = 0.5 + 0.5 * jax.lax.erf(scale * d)
+        p = jnp.where(quiet, d > 0, p)
+        high = v < p
+        rest = jnp.where(high, v, v - p) / jnp.where(high, p, 1 - p)
+        return high, jnp.clip(rest, _LEAST, 1 - _LEAST)
 
-    def step(
-        state: tuple[Lines, jax.Array], given: tuple[ArrayLike, jax.Array]
-    ) -> tuple[tuple[Lines, jax.Array], None]:
-        (lines, code), (k, error) = state, given
-        high = positive(lines, k)
+    lines, code = Lines(plus, minus), jnp.zeros(shape, jnp.float32)
+    v = None if key is None else sampling.open_share(key, shape)
+    for k in range(n, 0, -1):
+        high, v = positive(lines, v)
         size = 2.0 ** (k - 1) * lsb
         # The line that has lost less is the higher one.
         of_plus, of_minus = (
-            jnp.broadcast_to(size * (1 + side), shape) for side in error
+            jnp.broadcast_to(size * (1 + side), shape) for side in errors[k - 1]
         )
         lines = Lines(
             lines.plus + jnp.where(high, 0, of_plus),
             lines.minus + jnp.where(high, of_minus, 0),
         )
-        return (lines, code + jnp.where(high, 1, -1) * 2.0 ** (k - 1)), None
-
-    state = Lines(plus, minus), jnp.zeros(shape, jnp.float32)
-    if key is None:  # All steps are one pass over the conversions.
-        for k in range(n, 0, -1):
-            state, _ = step(state, (k, errors[k - 1]))
-    else:
-        order = jnp.arange(n, 0, -1)
-        state, _ = jax.lax.scan(step, state, (order, errors[::-1]))
-    lines, code = state
-    return code - ~positive(lines, 0)
+        code = code + jnp.where(high, 1, -1) * 2.0 ** (k - 1)
+    return code - ~positive(lines, v)[0]
 
 
 def _fast(

@@ -243,6 +243,21 @@ class SramMacro(Weight):
         )
 
 
+def line_drop(leaf: SramMacro, x: jax.Array) -> jax.Array:
+    """Mean drop of a line by the products of inputs [..., I], over its swing.
+
+    Returns:
+        In [0, 1] unless lines clip, [].
+    """
+    config = leaf.spec.config
+    code, _, _ = leaf.inputs(x)
+    split = leaf.layout.split(code[..., None])[..., 0]
+    folded = split - jnp.asarray(config.fold, split.dtype)
+    lines = cells.discharge(folded, leaf.columns, config, None, tile_matmul)
+    both = lines.plus + lines.minus
+    return jnp.mean(both, dtype=jnp.float32) / (2 * config.swing)
+
+
 def clip_rate(leaf: SramMacro, x: jax.Array) -> jax.Array:
     """Share of the conversions of inputs [..., I] that clip, in [0, 1], []."""
     code, _, _ = leaf.inputs(x)

@@ -1,0 +1,91 @@
+"""Weights that are trained by gradient, on ideal hardware or on its chips.
+
+The plain recipe: what differs from system to system is the hardware.
+"""
+
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxedge.recipes import optimizers, scores, settings, supervised
+from jaxedge.recipes.recipe import Recipe
+
+
+class Settings(NamedTuple):
+    """A config of this recipe, checked."""
+
+    data: settings.Data
+    model: settings.Model
+    optimizer: optimizers.Optimizer
+    train: settings.Train
+    hardware: settings.Hardware
+
+
+def parse(config: Any) -> Settings:
+    """Unpacks a config; raises UsageError for a bad or unknown field."""
+    return settings.unpack_sections(Settings, config)
+
+
+def build(
+    given: Settings,
+    example: Any,
+    classes: int,
+    steps_per_epoch: int,
+    data_root: str | os.PathLike[str] | None = None,
+    chip: jax.Array | None = None,
+) -> Recipe:
+    """The recipe of a config.
+
+    Args:
+        given: from `parse`.
+        example: [1, ...] inputs of the data set.
+        classes: number of classes of the data set.
+        steps_per_epoch: for the learning-rate schedule.
+        data_root: not looked at; this recipe reads no files.
+        chip: programs the chip of `train.hardware` "one_chip".
+    """
+    del data_root
+    rule = supervised.weights_rule()
+    return assemble(given, rule, example, classes, steps_per_epoch, chip)
+
+
+def assemble(
+    given: Any,
+    rule: supervised.Rule,
+    example: Any,
+    classes: int,
+    steps_per_epoch: int,
+    chip: jax.Array | None,
+    smoothing: float = 0.0,
+) -> Recipe:
+    """A network of `settings.make_model` that learns by a rule.
+
+    Args:
+        given: settings with the sections of `Settings`.
+        rule: what is learned.
+        example: as for `build`, and so are the next three.
+        classes: number of classes.
+        steps_per_epoch: for the schedule.
+        chip: programs the one chip.
+        smoothing: as for `supervised.make`.
+    """
+    return supervised.make(
+        settings.make_model(given.model, classes),
+        jnp.asarray(example),
+        rule,
+        optimizers.make(given.optimizer, given.train.epochs, steps_per_epoch),
+        supervised.place(
+            given.train.hardware,
+            settings.make_plan(given.hardware),
+            given.train.input_ranges,
+            chip,
+        ),
+        score=scores.get(given.train.score, classes),
+        augment=supervised.crops(given.data.crop, example.shape[1:]),
+        smoothing=smoothing,
+    )
+
+
+__all__ = ["Settings", "assemble", "build", "parse"]
