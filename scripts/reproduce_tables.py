@@ -70,7 +70,64 @@ def _points(*variants: str) -> Entry:
     return Entry({v: Setting(f"{DEPLM}:{v}", study) for v in variants})
 
 
+def _macro(clip_rate: float | None = None, **fields: Any) -> list[str]:
+    """Flags of a macro; without a clip rate no layer is calibrated."""
+    given = {"clip_rate": clip_rate, **fields}
+    return [f"--config.hardware.macro.{k}={v}" for k, v in given.items()]
+
+
+def _macros(config: str, modes: Iterable[str], **more: Sequence[str]) -> Entry:
+    """One network on the modes of a macro, on the same chips.
+
+    Args:
+        config: of the network.
+        modes: names of `_MODES`.
+        **more: flags of further settings, by name.
+    """
+    study = ("--config.study=", "--config.chips.sweep=0")
+    flags = {mode: _macro(**_MODES[mode]) for mode in modes}
+    flags |= {name.replace("_", " "): row for name, row in more.items()}
+    return Entry(
+        {name: Setting(config, (*study, *row)) for name, row in flags.items()}
+    )
+
+
+_SILENT = dict.fromkeys(
+    ("sigma_cell", "sigma_pulse", "sigma_line", "sigma_cmp", "sigma_off"), 0.0
+)
+# All noises at one LSB and cells at 5 % (sram_cim 6).
+_LOUD = {"sigma_line": 1.0, "sigma_cmp": 1.0, "sigma_off": 1.0} | {
+    "sigma_cell": 0.05
+}
+# Modes of the macro (sram_cim 6); "exact" has no converter to speak of.
+_MODES: dict[str, dict[str, Any]] = {
+    "exact": {**_SILENT, "fold": 0, "lsb_units": 1, "out_bits": 14},
+    "base": {"fold": 0, "lsb_units": 27},
+    "fold": {"fold": 8, "lsb_units": 14},
+    "fold, clip 2": {"fold": 8, "lsb_units": 7},
+    "fold, clip 4": {"fold": 8, "lsb_units": 4},
+    "clip 4": {"fold": 0, "lsb_units": 7},
+    "calibrated": {"clip_rate": 1e-3},
+}
+_ON_CHIPS = "--config.train.hardware=fresh_chips"
+
+
 ENTRIES = {
+    "sram_digits": _macros(
+        "configs/sram.py:digits",
+        _MODES,
+        loud_fold=_macro(**_MODES["fold"], **_LOUD),
+        loud_fold_trained_on_chips=[
+            *_macro(**_MODES["fold"], **_LOUD),
+            _ON_CHIPS,
+        ],
+        loud_calibrated=_macro(**_MODES["calibrated"], **_LOUD),
+    ),
+    "sram_resnet20": _macros(
+        "configs/sram.py:resnet20",
+        ("exact", "calibrated", "fold, clip 2", "fold", "base"),
+        calibrated_step_by_step=_macro(1e-3, path="exact"),
+    ),
     "edge_pruning_drive": _vessels(DRIVE),
     "edge_pruning_drive_small": _vessels(f"{DRIVE}_small"),
     "deplm_fashion_mnist": _points("fashion_mnist"),

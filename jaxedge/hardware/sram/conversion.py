@@ -155,11 +155,12 @@ def read(
         columns: from `columns.draw`.
         config: the design.
         key: read key, consumed; None reads without noise.
-        path: "exact" decides step by step, each with noise of its own;
+        path: "exact" decides step by step, each with noise of its own law;
             "floor" divides what is on the lines by one LSB, as a converter
             without errors of its own; "fast" adds all noise as one Gaussian
-            number, goes through the same steps, and clips the sum in place of
-            single lines (with an external converter it is the exact path).
+            number, that of pulses with its mean over the vectors, goes through
+            the same steps, and clips the sum in place of single lines (with an
+            external converter it is the exact path).
         product: multiplies [..., N] by [N, M].
     """
     checks.choice("path", path, PATHS)
@@ -308,17 +309,26 @@ def _fast(
     key: jax.Array | None,
     product: Product,
 ) -> Converted:
-    """Two products and, of every conversion, one random number."""
+    """A product and, of every conversion, one random number."""
     lsb = jnp.asarray(config.lsb_units, jnp.float32)
     u = (d + 0.5) / lsb + jnp.broadcast_to(columns.offset, d.shape)
     if key is not None:
-        # A pulse's width counts once, whichever line it is on.
+        # A pulse's width counts once, whichever line it is on; all vectors
+        # have as many pulses as they have in the mean.
+        batch = tuple(range(folded.ndim - columns.codes.ndim + 1))
+        share = jnp.mean(folded != 0, batch, dtype=d.dtype)
         adding, taking = cells.lit(columns.codes, config)
-        pulses = product((folded != 0).astype(d.dtype), adding + taking)
+        pulses = product(share, adding + taking)
         spread = jnp.square(config.sigma_pulse / lsb) * pulses
         spread += jnp.square(config.sigma_line) + decisions(config)
-        noise = sampling.normal(stream(key, "noise"), u.shape)
-        u = u + jnp.sqrt(spread) * noise
+        noise = sampling.draw_if(
+            jnp.any(spread > 0),
+            sampling.to_normal,
+            stream(key, "noise"),
+            d.shape,
+            jnp.float32,
+        )
+        u = u + jnp.broadcast_to(jnp.sqrt(spread), d.shape) * noise
     low, high = -(2.0**config.steps), 2.0**config.steps - 1
     # The other line starts at zero: a line may be negative here, and bends
     # no decision.
