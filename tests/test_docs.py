@@ -57,7 +57,33 @@ def test_the_notebook_of_three_frameworks_runs():
     assert float(after) > float(before)
 
 
-@pytest.mark.parametrize("name", ["thousand_chips", "bring_your_own_network"])
+@pytest.mark.slow
+def test_the_notebook_of_the_embedded_adc_runs():
+    code = (ROOT / "notebooks" / "embedded_adc.py").read_text()
+    assert "(2), 1000)" in code and "columns=200" in code
+    code = code.replace("(2), 1000)", "(2), 100)")
+    out = python("-c", code.replace("columns=200", "columns=20"))
+    off = {
+        f"{adc} {curve}": float(value)
+        for adc, curve, value in re.findall(
+            r"(\w+), (\w+): codes off by ([\d.]+)", out
+        )
+    }
+    # sram_cim 5.1, T3, of 1,024 vectors in place of these 2,048.
+    table = {"exponential": 4.40, "steep": 12.74, "root": 4.45}
+    for curve, value in table.items():
+        assert off[f"embedded {curve}"] == 0
+        assert abs(off[f"external {curve}"] / value - 1) < 0.02
+    # The steps by hand end at the code of the sum.
+    assert out.count("code 60, of 60.18 LSB") == 2
+    modes = re.findall(r"(?:base|fold|clip): error ([\d.]+)", out)
+    base, fold, clip = map(float, modes)
+    assert base > fold > clip
+
+
+@pytest.mark.parametrize(
+    "name", ["thousand_chips", "bring_your_own_network", "embedded_adc"]
+)
 def test_a_notebook_is_its_script(name):
     jupytext = pytest.importorskip("jupytext")
     script = jupytext.read(ROOT / "notebooks" / f"{name}.py")

@@ -139,6 +139,8 @@ def test_chips_of_every_age_are_trained_on(key, batch):
     assert losses["loss"].max() < ends[1] + spread
     with pytest.raises(UsageError, match="give the greatest age"):
         supervised.place("aged_chips", crossbar.Spec(device), False)
+    with pytest.raises(UsageError, match="does not age; use 'fresh_chips'"):
+        supervised.place("aged_chips", hardware.sram.Spec(), False)
 
 
 @pytest.mark.parametrize("fresh", [False, True])
