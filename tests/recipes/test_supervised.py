@@ -8,7 +8,7 @@ import pytest
 
 from jaxedge import data, models
 from jaxedge.core.checks import UsageError
-from jaxedge.hardware import crossbar, devices
+from jaxedge.hardware import crossbar, devices, sram
 from jaxedge.recipes import optimizers, supervised
 
 EXAMPLE = jnp.ones((1, 4, 1, 1))
@@ -140,7 +140,7 @@ def test_chips_of_every_age_are_trained_on(key, batch):
     with pytest.raises(UsageError, match="give the greatest age"):
         supervised.place("aged_chips", crossbar.Spec(device), False)
     with pytest.raises(UsageError, match="does not age; use 'fresh_chips'"):
-        supervised.place("aged_chips", hardware.sram.Spec(), False)
+        supervised.place("aged_chips", sram.Spec(), False)
 
 
 @pytest.mark.parametrize("fresh", [False, True])
