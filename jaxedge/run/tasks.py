@@ -11,7 +11,7 @@ from jaxedge.run import sweeps
 from jaxedge.run.checkpoint import digest
 
 # Raised whenever equal settings give other chips, so that none are mixed.
-_PHYSICS = 3
+_PHYSICS = 4
 
 
 class Task(NamedTuple):

@@ -150,6 +150,24 @@ def test_calibration_is_as_good_as_its_range():
     assert error(x, 99.0) < error(x, 100.0) / 2
 
 
+@pytest.mark.parametrize("percentile", [99.0, 100.0])
+def test_many_samples_are_thinned_over_all_axes(key, percentile):
+    # Of 1,536,000 every third would be of every third channel only.
+    x = jax.random.normal(key, (2000, 256, 3)) * jnp.array([[[1.0, 2.0, 4.0]]])
+    lo, hi = converters.calibrate(x, 8, percentile)
+    tail = (100 - percentile) / 2
+    want = np.percentile(np.asarray(x, np.float64), [tail, 100 - tail])
+    if percentile == 100:
+        # Up to half a step, which puts a level at zero.
+        step = (want[1] - want[0]) / 255
+        np.testing.assert_allclose([lo, hi], want, atol=0.501 * step)
+    else:
+        # About .5 % of 500,000: a relative std of 2 % of the tail, which is
+        # less than 1 % of its place.
+        np.testing.assert_allclose([lo, hi], want, rtol=0.03)
+    np.testing.assert_allclose(hi - lo, want[1] - want[0], rtol=0.02)
+
+
 def test_samples_that_calibrate_nothing():
     for call, words in (
         (lambda: converters.calibrate(jnp.zeros(0), 4), "are none"),
