@@ -1,5 +1,6 @@
 """Number formats and how to choose them."""
 
 from jaxedge.quantize import integer as integer
+from jaxedge.quantize import minifloat as minifloat
 
-__all__ = ["integer"]
+__all__ = ["integer", "minifloat"]

@@ -24,7 +24,7 @@ def test_get_finds_recipes_by_name():
     assert module is recipes.edge_pruning
     with pytest.raises(UsageError, match="mean 'edge_pruning'"):
         recipes.get("edge_prunning")
-    with pytest.raises(UsageError, match="recipe 5. Known: deplm, edge_prun"):
+    with pytest.raises(UsageError, match="recipe 5. Known: classifier, deplm"):
         recipes.get(5)
 
 
