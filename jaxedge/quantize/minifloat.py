@@ -105,6 +105,34 @@ def bias_for(format: Format, max_value: ArrayLike) -> jax.Array:
     return np.log2(format.top) - jnp.log2(jnp.asarray(max_value, jnp.float32))
 
 
+def scale_of(
+    format: Format, max_value: ArrayLike, *, compat: str | None = None
+) -> jax.Array:
+    """The scale with which the largest code is a value, float32.
+
+    Values are the scale times a grid, that of a bias of zero, for formats of
+    more than five exponent bits moved so that float32 holds it.
+
+    Args:
+        format: of the numbers.
+        max_value: at least 0, any shape; where it is 0 all values are 0.
+        compat: as for `fake_quant`.
+    """
+    format.check()
+    checks.in_range("max_value", max_value, 0)
+    # A product, as XLA makes of a division by a constant inside jit alone.
+    inverse = np.float32(1 / _top(format, compat))
+    return jnp.asarray(max_value, jnp.float32) * inverse
+
+
+def usual_scale(format: Format) -> float:
+    """The scale at the usual bias, 2^(j-1) - 1: a power of two.
+
+    With it E2M1 reaches 6, as in OCP's formats.
+    """
+    return 2.0 ** (1 + _shift(format) - 2 ** (format.exponent_bits - 1))
+
+
 def fake_quant(
     x: jax.Array,
     format: Format,
@@ -135,32 +163,42 @@ def fake_quant(
         UsageError: for a bad format, a negative maximum, or shapes that do not
             fit.
     """
+    scale = scale_of(format, max_value, compat=compat)
+    return to_values(x, format, scale, compat=compat)
+
+
+def to_values(
+    x: jax.Array,
+    format: Format,
+    scale: jax.Array,
+    *,
+    compat: str | None = None,
+) -> jax.Array:
+    """`fake_quant` by a scale, from `scale_of` or `usual_scale`."""
     format.check()
     top = _top(format, compat)
-    scale = _limit(max_value, x.shape) / top
+    scale = _fitted(scale, x.shape)
     y = _over(x.astype(jnp.float32), scale)
     value = _round(y, format, top) * jnp.broadcast_to(scale, y.shape)
     return value.astype(x.dtype)
 
 
-def encode(x: jax.Array, format: Format, max_value: ArrayLike) -> jax.Array:
+def encode(x: jax.Array, format: Format, scale: ArrayLike) -> jax.Array:
     """Codes of the nearest values: sign, exponent, mantissa, uint8.
 
     Args:
-        x: as for `fake_quant`, but without NaN.
+        x: as for `fake_quant`, but finite.
         format: of the numbers.
-        max_value: as for `fake_quant`.
+        scale: as for `to_values`.
 
     Returns:
         In [0, 2^bits), the sign in the highest bit; shape of `x`. Negative
         numbers that round to zero have the code of plus zero.
     """
     format.check()
-    x = jnp.asarray(x)
     checks.finite("x", x)
-    top = _top(format)
-    scale = _limit(max_value, x.shape) / top
-    y = _round(_over(x.astype(jnp.float32), scale), format, top)
+    y = _over(x.astype(jnp.float32), _fitted(scale, x.shape))
+    y = _round(y, format, _top(format))
     size = jnp.abs(y)
     bits = jax.lax.bitcast_convert_type(size, jnp.int32)
     least = 1 - _shift(format)
@@ -173,14 +211,13 @@ def encode(x: jax.Array, format: Format, max_value: ArrayLike) -> jax.Array:
     return (code + sign).astype(jnp.uint8)
 
 
-def decode(code: jax.Array, format: Format, max_value: ArrayLike) -> jax.Array:
+def decode(code: jax.Array, format: Format, scale: ArrayLike) -> jax.Array:
     """Values of codes from `encode`, float32."""
     format.check()
     table = np.concatenate([_values(format), -_values(format)])
     table = table * 2.0 ** -_shift(format)
     values = jnp.asarray(table, jnp.float32)[code.astype(jnp.int32)]
-    scale = _limit(max_value, code.shape) / _top(format)
-    return values * jnp.broadcast_to(scale, values.shape)
+    return values * jnp.broadcast_to(_fitted(scale, code.shape), code.shape)
 
 
 def pack(code: jax.Array) -> jax.Array:
@@ -241,21 +278,20 @@ def _values(format: Format) -> np.ndarray:
     return whole * 2.0 ** (np.maximum(exponent, 1) - k)
 
 
-def _limit(max_value: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
-    """Maxima for numbers of a shape, with as many axes, float32."""
-    checks.in_range("max_value", max_value, 0)
-    limit = jnp.asarray(max_value, jnp.float32)
-    fits = limit.ndim <= len(shape) and all(
+def _fitted(scale: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+    """Scales for numbers of a shape, with as many axes, float32."""
+    scale = jnp.asarray(scale, jnp.float32)
+    fits = scale.ndim <= len(shape) and all(
         a in (1, b)
-        for a, b in zip(limit.shape[::-1], shape[::-1], strict=False)
+        for a, b in zip(scale.shape[::-1], shape[::-1], strict=False)
     )
     if not fits:
         raise checks.UsageError(
-            f"max_value has shape {limit.shape}, which does not broadcast to"
+            f"the maxima have shape {scale.shape}, which does not broadcast to"
             f" that of x, {shape}; keep the axes of a channel or token, of"
             " size 1 elsewhere."
         )
-    return limit.reshape((1,) * (len(shape) - limit.ndim) + limit.shape)
+    return scale.reshape((1,) * (len(shape) - scale.ndim) + scale.shape)
 
 
 def _shift(format: Format) -> int:
