@@ -9,7 +9,7 @@ from jaxedge.core.checks import UsageError
 from jaxedge.quantize import minifloat, search
 
 # Factors by which the data's unit changes.
-UNITS = (1 / 64, 1 / 8, 1, 8, 64)
+UNITS = (1 / 64, 1, 64)
 
 
 def layer(seed=0, sizes=(256, 96, 24), spread=1.2):

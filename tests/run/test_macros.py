@@ -38,6 +38,7 @@ def finished(resolve, tmp_path_factory):
     return one, folder
 
 
+@pytest.mark.slow
 def test_a_run_on_macros(finished):
     resolved, folder = finished
     summary = json.loads((folder / "summary.json").read_text())
@@ -62,6 +63,7 @@ def test_a_run_on_macros(finished):
     assert "of the largest INL" in page and "Folding point" in page
 
 
+@pytest.mark.slow
 def test_layers_are_those_of_a_chip_that_has_set_its_ranges(finished):
     resolved, folder = finished
     summary = json.loads((folder / "summary.json").read_text())

@@ -79,6 +79,7 @@ def test_an_unknown_name_lists_the_known_ones(reproduce, capsys):
     assert "deplm_fashion_mnist" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_bench_is_kept_as_it_was_printed(reproduce, tmp_path):
     rows = ("--rows=300", "--features=20", "--repeats=1")
     assert reproduce.console(["bench_readout", *rows]) == 0
