@@ -28,8 +28,8 @@ and to train on chips that change at every step
 
 Ours on digits, 3 seeds and 100 chips of each: 97.13 +- .58 % with 4 bits alone,
 95.79 unfolded, 96.99 folded, 97.18 folded and clipped by 2, 97.19 calibrated.
-ResNet-20, 20 chips, 300 images: 85.00 % with 4 bits alone, 13.32 unfolded, 35.10
-folded, 67.87 folded and clipped by 2, 83.62 calibrated (sd 1.98).
+ResNet-20, 20 chips, 300 images: 85.00 % with 4 bits alone, 13.32 unfolded,
+35.10 folded, 67.87 folded and clipped by 2, 83.62 calibrated (sd 1.98).
 
 Any other config goes on the macro by --config.hardware.device=sram_wang2023.
 Results with their seed spread: docs/results/sram_*.
