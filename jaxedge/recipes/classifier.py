@@ -6,6 +6,7 @@ The plain recipe: what differs from system to system is the hardware.
 import os
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -58,9 +59,12 @@ def assemble(
     classes: int,
     steps_per_epoch: int,
     chip: jax.Array | None,
+    *,
+    model: nn.Module | None = None,
+    start: Any = None,
     smoothing: float = 0.0,
 ) -> Recipe:
-    """A network of `settings.make_model` that learns by a rule.
+    """A network that learns by a rule.
 
     Args:
         given: settings with the sections of `Settings`.
@@ -69,10 +73,12 @@ def assemble(
         classes: number of classes.
         steps_per_epoch: for the schedule.
         chip: programs the one chip.
+        model: None makes that of `given.model`.
+        start: variables to begin with; None draws them.
         smoothing: as for `supervised.make`.
     """
     return supervised.make(
-        settings.make_model(given.model, classes),
+        model or settings.make_model(given.model, classes),
         jnp.asarray(example),
         rule,
         optimizers.make(given.optimizer, given.train.epochs, steps_per_epoch),
@@ -82,6 +88,7 @@ def assemble(
             given.train.input_ranges,
             chip,
         ),
+        start,
         score=scores.get(given.train.score, classes),
         augment=supervised.crops(given.data.crop, example.shape[1:]),
         smoothing=smoothing,

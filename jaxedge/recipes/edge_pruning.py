@@ -268,7 +268,7 @@ def build(
         classes,
         steps_per_epoch,
         chip,
-        learn.label_smoothing,
+        smoothing=learn.label_smoothing,
     )
 
 

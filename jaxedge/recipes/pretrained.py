@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxedge import data
 from jaxedge.core import checks
 from jaxedge.models import checkpoints, resnet
-from jaxedge.recipes import optimizers, scores, settings, supervised
+from jaxedge.recipes import classifier, optimizers, settings, supervised
 from jaxedge.recipes.recipe import Recipe
 
 FOLDER = "checkpoints"
@@ -88,23 +87,15 @@ def build(
     if given.model.fold:
         start = resnet.fold(start, model.eps)
         model = model.clone(folded=True)
-    optimiser = optimizers.make(
-        given.optimizer, given.train.epochs, steps_per_epoch
-    )
-    return supervised.make(
-        model,
-        jnp.asarray(example),
+    return classifier.assemble(
+        given,
         supervised.weights_rule(),
-        optimiser,
-        supervised.place(
-            given.train.hardware,
-            settings.make_plan(given.hardware),
-            given.train.input_ranges,
-            chip,
-        ),
-        start,
-        score=scores.get(given.train.score, classes),
-        augment=supervised.crops(given.data.crop, example.shape[1:]),
+        example,
+        classes,
+        steps_per_epoch,
+        chip,
+        model=model,
+        start=start,
     )
 
 

@@ -103,8 +103,9 @@ class Train(NamedTuple):
             study, so that the network is one for this chip), "fresh_chips" (a
             new chip at every step) or "aged_chips" (a new one at any time
             since programming up to `hardware.seconds`). Converters in training
-            have their full scale, whatever percentiles a study sets them by,
-            but for what `input_ranges` learns.
+            have the ranges of the design, whatever percentiles or clip rate a
+            study sets them by, but for what `input_ranges` learns: a crossbar
+            has its full scale, a macro its own folding point and LSB.
         input_ranges: whether each layer learns the range of its inputs by
             gradient, from where the first batch puts it
             (`hardware.input_percentile`); the chips of the study have it too.
@@ -261,13 +262,19 @@ def unused(given: Hardware) -> list[str]:
     """Fields of a config that its hardware does not look at, with values.
 
     A macro has no field of a crossbar, and the reverse; a config may have them
-    for the other kind.
+    for the other kind. Values that are those of `defaults` do not count. With a
+    clip rate, layers choose their own folding points and LSBs.
     """
     macro = [f"macro.{k}={v}" for k, v in _given(given.macro).items()]
     if given.device not in sram.PRESETS:
         return macro
+    chosen = given.macro.get("clip_rate") is not None
     usual = _plain(defaults.hardware(given.device))
     others = [f"overrides.{k}={v}" for k, v in _given(given.overrides).items()]
+    if chosen:  # By every layer.
+        others += [
+            m for m in macro if m.startswith(("macro.fold", "macro.lsb"))
+        ]
     return others + [
         f"{name}={value}"
         for name, value in given._asdict().items()

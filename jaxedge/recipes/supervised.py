@@ -117,17 +117,14 @@ def place(
         UsageError: for chips of any age where the hardware has none.
     """
     aged = on == "aged_chips"
-    if aged and not hasattr(plan, "seconds"):
-        raise checks.UsageError(
-            "train.hardware is 'aged_chips', but the hardware does not age;"
-            " use 'fresh_chips'."
-        )
+    fresh = aged or on == "fresh_chips"
+    # Of hardware that does not age, chips of any age are fresh.
+    aged = aged and hasattr(plan, "seconds")
     if aged and not plan.seconds > 0:
         raise checks.UsageError(
             f"train.hardware is 'aged_chips', but hardware.seconds is"
             f" {plan.seconds}; give the greatest age in seconds."
         )
-    fresh = aged or on == "fresh_chips"
     plan = None if on == "ideal" else plan
     return Placement(plan, fresh, aged, learn_ranges, chip)
 

@@ -132,7 +132,7 @@ def resolve(config: Any, data_root: str | None) -> Job:
         spec,
         lambda: sweeps.layers(params(), spec),
     )
-    _check_ranges(swept, params)
+    _check_ranges(swept, params, spec)
     return Job(
         workdir.plain(config),
         given,
@@ -147,9 +147,19 @@ def resolve(config: Any, data_root: str | None) -> Job:
 
 
 def _check_ranges(
-    swept: Sequence[sweeps.Sweep], params: Callable[[], Any]
+    swept: Sequence[sweeps.Sweep],
+    params: Callable[[], Any],
+    spec: settings.Design,
 ) -> None:
-    """Raises if a study sweeps what learned ranges do not look at."""
+    """Raises if a study sweeps what the hardware sets by itself."""
+    for name in ("fold", "lsb_units"):
+        given = getattr(spec, "clip_rate", None) is not None
+        if given and any(sweep.field == name for sweep in swept):
+            raise checks.UsageError(
+                f"the study sweeps {name}, but every layer chooses its own"
+                " (hardware.macro.clip_rate); add"
+                " --config.hardware.macro.clip_rate=None."
+            )
     if not any(sweep.field == "input_percentile" for sweep in swept):
         return
     leaves = jax.tree.leaves(params(), is_leaf=hardware.is_weight)

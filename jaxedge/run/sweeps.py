@@ -97,7 +97,7 @@ def parse(
     for word in words.split():
         field, given, text = word.partition("=")
         if given:
-            named = STUDIES.get(field, ())
+            named = [name for name in STUDIES.get(field, ()) if name in known]
             if len(named) == 1 and field not in known:
                 (field,) = named
             sweeps.append(Sweep(field, field, _levels(word, text)))

@@ -169,12 +169,18 @@ def differing(words: str, there: Json, here: Json) -> str:
     return f"{words or 'chips'} ({', '.join(differ) or 'the same hardware'})"
 
 
-def _fields(section: Json) -> dict[str, Any]:
-    """A section with the fields of its sections beside its own."""
+def _fields(section: Json, prefix: str = "") -> dict[str, Any]:
+    """A section with the fields of its sections beside its own.
+
+    Those of a device stand for themselves; others have a crossbar's names.
+    """
     found = {}
     for name, value in section.items():
-        nested = isinstance(value, Mapping)
-        found |= _fields(value) if nested else {name: value}
+        if isinstance(value, Mapping):
+            below = "" if name == "overrides" else f"{prefix}{name}."
+            found |= _fields(value, below)
+        else:
+            found[prefix + name] = value
     return found
 
 

@@ -13,6 +13,13 @@ from jaxedge.run.metrics import replace
 
 # Sections that say how a trained network is studied, not how it is trained.
 STUDY_SECTIONS = ("study", "hardware", "chips", "energy")
+# Fields that configs have had since there are in-SRAM macros.
+_LATER = (
+    "chips.sigma",
+    "energy.macro_joules",
+    "energy.macro_share",
+    "energy.macro_drop",
+)
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -58,6 +65,8 @@ def check(workdir: Path, config: Mapping[str, Any], study: bool) -> None:
             )
         return
     before, now = flat(_read(path)), flat(config)
+    # Runs from before these fields meant what they stand for now.
+    before = {name: now[name] for name in _LATER if name in now} | before
     differ = [
         f"{name}: {before.get(name, 'absent')!r} there, {now.get(name)!r} now"
         for name in sorted(before | now)

@@ -1,5 +1,6 @@
 """What every network does, one row a network."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxedge import hardware, models
-from jaxedge.hardware import crossbar, devices
+from jaxedge.hardware import crossbar, devices, sram
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -102,6 +103,27 @@ def test_chips_are_a_batch_and_have_gradients(network, key, compilations):
         again, _ = one(params, keys[1], x)
     assert not names
     jax.tree.map(np.testing.assert_array_equal, again, grads)
+
+
+def test_a_fine_macro_without_errors_is_nearly_ideal(network):
+    model, variables, apply = network
+    config = sram.Config(fold=0, x_bits=8, w_bits=8, out_bits=14)
+    config = dataclasses.replace(
+        config.without_errors(), lsb_units=config.unclipped()
+    )
+    spec = sram.Spec(config, scaling="column")
+
+    @jax.jit
+    def run(params, x):
+        chip = hardware.deploy(jax.random.key(0), params, spec)
+        return model.apply({**variables, "params": chip}, x)
+
+    exact = apply(variables, inputs(1))
+    got = run(variables["params"], inputs(1))
+    # An activation near a tie of the quantiser may move by a whole step.
+    limit = 0.05 if getattr(model, "bits", None) is None else 0.3
+    off = np.abs(np.asarray(got) - exact).max()
+    assert 0 < off < limit * np.abs(exact).max()
 
 
 def test_bfloat16_activations(network):

@@ -169,6 +169,11 @@ def test_the_model_of_a_config():
         ({"adc": "extern"}, "unknown adc 'extern'. Did you mean 'external'"),
         ({"clip_rate": 2.0}, "clip_rate is 2.0"),
         ({"path": "quick"}, "unknown path 'quick'"),
+        ({"x_signed": "no"}, "x_signed is 'no', but must be True or False"),
+        (
+            {"adc": "external", "clip_rate": 0.01},
+            "clip_rate is 0.01, but errors are predicted for embedded",
+        ),
         ({"sigma_cel": 0.1}, "'sigma_cel'. Did you mean 'sigma_cell'"),
     ],
 )
@@ -182,16 +187,19 @@ def test_a_bad_field_of_a_macro_is_named(config, macro, message):
 
 def test_a_macro_in_place_of_a_device(config):
     fresh = defaults.hardware("sram_wang2023").to_dict()
-    macro = {"fold": 3, "rows": 32, "path": "fast", "clip_rate": 0.01}
+    macro = {"fold": 3, "rows": 32, "path": "fast", "weight_clip": 3.0}
     fresh["macro"] |= macro
     given = settings.unpack(settings.Hardware, fresh, "hardware")
     plan = settings.make_plan(given)
     assert isinstance(plan, sram.Spec)
     assert (plan.config.fold, plan.config.rows) == (3, 32)
-    assert (plan.path, plan.clip_rate) == ("fast", 0.01)
+    assert (plan.path, plan.weight_clip) == ("fast", 3.0)
     # What is empty is that of the preset.
     assert plan.config.lsb_units == sram.Config().lsb_units
     assert settings.unused(given) == []
+    # With a clip rate layers choose their own.
+    chosen = given._replace(macro={**given.macro, "clip_rate": 0.01})
+    assert settings.unused(chosen) == ["macro.fold=3"]
     # What is of crossbars alone is told, and what is of macros.
     other = given._replace(adc_bits=6, overrides={"read_noise": 0.1})
     assert settings.unused(other) == ["overrides.read_noise=0.1", "adc_bits=6"]

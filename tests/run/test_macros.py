@@ -104,6 +104,14 @@ def test_a_network_that_cannot_be_looked_at_has_no_drops():
     assert macros.drops(rows) == {}
 
 
+def test_what_layers_choose_is_not_swept(resolve):
+    with pytest.raises(checks.UsageError, match="sweeps fold.*clip_rate=None"):
+        resolve(*FLAGS, "--config.study=fold=0,4")
+    free = "--config.hardware.macro.clip_rate=None"
+    (sweep,) = resolve(*FLAGS, free, "--config.study=fold=0,4").swept
+    assert sweep.levels == (0, 4)
+
+
 def test_other_hardware_has_no_such_part(resolve, small):
     resolved = resolve(*small)
     variables = resolved.recipe.finish(

@@ -55,6 +55,10 @@ def test_all_is_every_study_that_has_levels():
     ]  # fmt: skip
 
 
+def test_a_study_of_one_sweep_takes_levels_too():
+    assert parse("noise=0,0.5")[0][:3] == ("read_noise", "read_noise", (0, 0.5))
+
+
 def test_levels_may_be_given_in_words():
     (sweep,) = parse("adc_bits=3,5,none")
     assert sweep == sweeps.Sweep("adc_bits", "adc_bits", (3, 5, None))
@@ -147,6 +151,7 @@ def test_a_macro_has_its_own_studies():
     def find(words):
         return sweeps.parse(words, levels, spec, lambda: LAYERS)
 
+    assert find("noise=0,3")[0][:3] == ("sigma", "sigma", (0, 3))
     (noise,) = find("noise")
     assert noise.name == "sigma"
     config = sweeps.apply(noise, 2.0, spec).config

@@ -62,3 +62,18 @@ def test_programming_without_a_price_has_no_joules():
     said = text.priced(None)
     assert "unpriced: the energy of SET and RESET is unknown" in said
     assert plain(text.priced(2.5e-6)) == "All of it cost 2.5 µJ."
+
+
+def test_a_study_is_told_by_the_hardware_that_differs():
+    here = {
+        "device": "a",
+        "rows": 512,
+        "overrides": {"read_noise": None},
+        "macro": {"rows": None, "fold": None},
+    }
+    there = {**here, "rows": 64, "overrides": {"read_noise": 0.1}}
+    said = text.differing("noise", there, here)
+    assert said == "noise (read_noise 0.1, rows 64)"
+    there = {**here, "macro": {"rows": 32, "fold": None}}
+    assert text.differing("", there, here) == "chips (macro.rows 32)"
+    assert "the same hardware" in text.differing("", here, dict(here))

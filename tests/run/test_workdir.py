@@ -101,6 +101,21 @@ def test_a_study_may_change_what_is_studied(folder, path, value):
         workdir.check(folder, changed, study=False)
 
 
+def test_a_run_from_before_a_field_goes_on(folder):
+    """Macros came later, with fields of their own, and change no such run."""
+    now = config(
+        chips__sigma=(0.0, 2.0),
+        energy__macro_joules=1e-12,
+        hardware__macro={"fold": None},
+    )
+    workdir.check(folder, now, study=False)
+    # Once a run has them they count.
+    later = folder.parent / "later"
+    workdir.create(later, now)
+    with pytest.raises(checks.UsageError, match="chips.sigma"):
+        workdir.check(later, config(chips__sigma=(0.0, 3.0)), study=False)
+
+
 def test_many_differences_are_cut_short(folder):
     changed = {f"train__field_{i}": i for i in range(8)}
     with pytest.raises(checks.UsageError) as caught:

@@ -173,9 +173,9 @@ def _choice(grid: Grid, at: Any, config: Config) -> Choice:
 def needs(leaf: SramMacro, x: jax.Array) -> Grid:
     """What every choice would do in one call of a leaf, inputs [..., I]."""
     code, _, _ = leaf.inputs(x)
-    split = leaf.layout.split(code[..., None])[..., 0]
-    split = split.reshape(-1, *split.shape[-2:])
-    return explore(split, leaf.columns.codes, leaf.spec.config)
+    rows = leaf.rows(code)
+    rows = rows.reshape(-1, *rows.shape[-2:])
+    return explore(rows, leaf.columns.codes, leaf.spec.config)
 
 
 def fitted(spec: Spec, grids: Sequence[Grid]) -> Config:

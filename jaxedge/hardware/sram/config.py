@@ -181,6 +181,10 @@ class Config:
             checks.in_range(name, getattr(self, name), high=high)
         for name, options in _CHOICES.items():
             checks.choice(name, getattr(self, name), options)
+        if not isinstance(self.x_signed, bool):
+            raise checks.UsageError(
+                f"x_signed is {self.x_signed!r}, but must be True or False."
+            )
         for name in _SIGMAS:
             checks.in_range(name, getattr(self, name), 0)
         checks.in_range("current", self.current, 0, open_low=True)

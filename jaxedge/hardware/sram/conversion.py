@@ -160,7 +160,8 @@ def read(
             without errors of its own; "fast" adds all noise as one Gaussian
             number, that of pulses with its mean over the vectors, goes through
             the same steps, and clips the sum in place of single lines (with an
-            external converter it is the exact path).
+            external converter it is the exact path); noise then depends a
+            little on what is read together.
         product: multiplies [..., N] by [N, M].
     """
     checks.choice("path", path, PATHS)

@@ -75,6 +75,12 @@ class Spec:
         ):
             if (value := getattr(self, name)) is not None:
                 checks.in_range(name, value, 0, high, open_low=open_low)
+        if self.clip_rate is not None and self.config.adc != "embedded":
+            raise checks.UsageError(
+                f"clip_rate is {self.clip_rate}, but errors are predicted for"
+                " embedded converters alone; use clip_rate=None, and give fold"
+                " and lsb_units."
+            )
 
     def layout(self, shape: tuple[int, ...]) -> layout.Layout:
         """Where the weights of a kernel lie."""
@@ -191,15 +197,18 @@ class SramMacro(Weight):
         Returns:
             Codes, and what clips, [..., T, O].
         """
-        split = self.layout.split(code[..., None])[..., 0]
         return conversion.read(
-            split,
+            self.rows(code),
             self.columns,
             self.spec.config,
             key,
             path=self.spec.path,
             product=tile_matmul,
         )
+
+    def rows(self, code: jax.Array) -> jax.Array:
+        """Input codes [..., I] as they lie at the rows, [..., T, N]."""
+        return self.layout.split(code[..., None])[..., 0]
 
     def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Inputs [..., I] as codes: x is about step * code + low.
@@ -251,8 +260,7 @@ def line_drop(leaf: SramMacro, x: jax.Array) -> jax.Array:
     """
     config = leaf.spec.config
     code, _, _ = leaf.inputs(x)
-    split = leaf.layout.split(code[..., None])[..., 0]
-    folded = split - jnp.asarray(config.fold, split.dtype)
+    folded = leaf.rows(code) - jnp.asarray(config.fold, code.dtype)
     lines = cells.discharge(folded, leaf.columns, config, None, tile_matmul)
     both = lines.plus + lines.minus
     return jnp.mean(both, dtype=jnp.float32) / (2 * config.swing)
