@@ -5,7 +5,10 @@ layer draws from the stream of its path.
 """
 
 from jaxedge.models import checkpoints as checkpoints
+from jaxedge.models import llama2c as llama2c
+from jaxedge.models import quantized as quantized
 from jaxedge.models import resnet as resnet
+from jaxedge.models import transformer as transformer
 from jaxedge.models.cnn import Cnn as Cnn
 from jaxedge.models.crnn import Crnn as Crnn
 from jaxedge.models.layers import Conv as Conv
@@ -29,5 +32,8 @@ __all__ = [
     "ResNet",
     "Unet",
     "checkpoints",
+    "llama2c",
+    "quantized",
     "resnet",
+    "transformer",
 ]
