@@ -10,10 +10,10 @@ accuracies are unknown, so none is expected here.
     scripts/run --config=configs/sram.py:resnet20 --data_root=DIR
 
 Arguments of `get_config`: "digits" (default; a network of 64-64-10, whose
-first layer is one array), "mlp_784" (784-256-10 on Fashion-MNIST, of which a
-share is 3,368 conversions an input), "resnet20" (a published CIFAR-10 network
-whose weights were trained without any hardware in mind), "quick" (digits in
-seconds). DIR holds the files of Fashion-MNIST and CIFAR-10, see `data`.
+first layer is one array), "mlp_784" (784-256-10 on Fashion-MNIST, 3,368
+conversions an input), "resnet20" (a published CIFAR-10 network whose weights
+were trained without any hardware in mind), "quick" (digits in seconds). DIR
+holds the files of Fashion-MNIST and CIFAR-10, see `data`.
 
 Every chip sets, layer by layer, the range of its inputs, the folding point and
 the LSB with the least predicted error that clips at most one conversion in a
