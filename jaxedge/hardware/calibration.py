@@ -22,10 +22,19 @@ from jaxedge.hardware.crossbar import Crossbar
 from jaxedge.hardware.sram import calibration as sram_calibration
 from jaxedge.hardware.sram import macro
 from jaxedge.hardware.sram.macro import SramMacro, clip_rate
-from jaxedge.hardware.weights import Plan, Product, Spec, Weight, deploy
+from jaxedge.hardware.weights import (
+    Plan,
+    Product,
+    Spec,
+    Weight,
+    deploy,
+    is_weight,
+    multiply,
+)
 
 Run = Callable[[Any], Any]
 Look = Callable[[Any, jax.Array], Any]
+Chosen = Callable[[str, Any], bool]
 # Leaves whose converters have ranges.
 ARRAYS = Crossbar, SramMacro
 # The fields of their designs that ask for one.
@@ -58,8 +67,8 @@ class _Tap(Weight):
 
     @property
     def by_vector(self) -> bool:  # pyright: ignore
-        """Of the leaf."""
-        return self.leaf.by_vector
+        """Of the leaf; an array is none."""
+        return getattr(self.leaf, "by_vector", False)
 
     def multiply(
         self, x: jax.Array, product: Product, key: jax.Array | None
@@ -69,16 +78,19 @@ class _Tap(Weight):
         leaf = self.leaf
         if self.seen.look is _needed:  # Later layers see what it then emits.
             leaf = _with_ranges(leaf, [noted])
-        return leaf.multiply(x, product, key)
+        return multiply(x, leaf, product, key)
 
 
-def tap(chip: Any, look: Look) -> tuple[Any, dict[str, list[Any]]]:
+def tap(
+    chip: Any, look: Look, chosen: Chosen | None = None
+) -> tuple[Any, dict[str, list[Any]]]:
     """A chip whose arrays note what they see, within one trace.
 
     Args:
         chip: parameters with arrays that convert (`Crossbar`, `SramMacro`),
             from `deploy`.
-        look: as for `observe`.
+        look: as for `observe`, and so is the next.
+        chosen: what notes.
 
     Returns:
         The chip, and what is found: for each path what `look` gave at each
@@ -87,12 +99,15 @@ def tap(chip: Any, look: Look) -> tuple[Any, dict[str, list[Any]]]:
     seen = _Seen(look)
 
     def one(path: str, leaf: Any) -> Any:
-        return _Tap(leaf, path, seen) if _is_array(leaf) else leaf
+        notes = chosen(path, leaf) if chosen else _is_array(leaf)
+        return _Tap(leaf, path, seen) if notes else leaf
 
-    return map_named(one, chip, is_leaf=_is_array), seen.found
+    return map_named(one, chip, is_leaf=is_weight), seen.found
 
 
-def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
+def observe(
+    run: Run, chip: Any, look: Look, chosen: Chosen | None = None
+) -> dict[str, list[Any]]:
     """What the arrays of a chip see while a network runs.
 
     Args:
@@ -104,6 +119,8 @@ def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
             from `deploy`.
         look: what to note of an array and its inputs [..., I]: for
             hardware that sees vectors the patches of a convolution.
+        chosen: (path, leaf) -> whether it is looked at; plain matrices may be.
+            None looks at arrays that convert.
 
     Returns:
         For each path what `look` gave at each of its calls, in order.
@@ -113,7 +130,7 @@ def observe(run: Run, chip: Any, look: Look) -> dict[str, list[Any]]:
     """
 
     def traced(chip: Any) -> dict[str, list[Any]]:
-        tapped, found = tap(chip, look)
+        tapped, found = tap(chip, look, chosen)
         run(tapped)
         return found
 

@@ -13,9 +13,11 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxedge.core import checks
-from jaxedge.core.trees import map_named, pytree, static
+from jaxedge.core.trees import map_named, pytree
+from jaxedge.hardware import calibration
 from jaxedge.hardware.weights import Product, Weight, is_weight
 from jaxedge.quantize import search
 from jaxedge.quantize.search import QuantizedLinear
@@ -43,43 +45,14 @@ class Quantized(Weight):
         return product(self.layer.activations(x), self.layer.weights)
 
 
-class _Seen:
-    """Inputs by path, of one trace; compared by identity."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, list[jax.Array]] = {}
-
-
-@pytree
-class _Noting(Weight):
-    """A matrix that notes what reaches it; only ever within one trace."""
-
-    matrix: jax.Array
-    path: str = static()
-    seen: Any = static()
-
-    @property
-    def shape(self) -> tuple[int, ...]:  # pyright: ignore
-        """Of the matrix."""
-        return self.matrix.shape
-
-    def multiply(
-        self, x: jax.Array, product: Product, key: jax.Array | None
-    ) -> jax.Array:
-        del key
-        vectors = x.reshape(-1, x.shape[-1])
-        self.seen.found.setdefault(self.path, []).append(vectors)
-        return product(x, self.matrix)
-
-
 def inputs(
     run: Callable[[Any], Any], params: Any, pattern: str = "kernel$"
 ) -> dict[str, jax.Array]:
     """What reaches the matrices of a network.
 
     Args:
-        run: the network on calibration inputs, a function of parameters. Its
-            products must not stand inside a scan or a jit of their own.
+        run: the network on calibration inputs, a function of parameters, as
+            for `hardware.calibration.observe`.
         params: parameters or variables, of arrays.
         pattern: regular expression, searched in the path of each matrix [I, O].
 
@@ -90,24 +63,13 @@ def inputs(
         UsageError: if no matrix matches, or a value cannot leave its scan.
     """
     chosen = _matching(params, pattern)
-
-    def traced(params: Any) -> dict[str, list[jax.Array]]:
-        seen = _Seen()
-
-        def note(path: str, leaf: Any) -> Any:
-            return _Noting(leaf, path, seen) if path in chosen else leaf
-
-        run(map_named(note, params))
-        return seen.found
-
-    try:
-        found = jax.jit(traced)(params)
-    except jax.errors.UnexpectedTracerError as error:
-        raise checks.UsageError(
-            "calibration cannot look inside a scan or jit of the network; give"
-            " a run function that applies the layers plainly."
-        ) from error
-    return {path: jax.numpy.concatenate(calls) for path, calls in found.items()}
+    found = calibration.observe(
+        run,
+        params,
+        lambda leaf, x: x.reshape(-1, x.shape[-1]),
+        lambda path, leaf: path in chosen,
+    )
+    return {path: jnp.concatenate(calls) for path, calls in found.items()}
 
 
 def convert(params: Any, seen: Mapping[str, jax.Array], **how: Any) -> Any:
@@ -141,7 +103,7 @@ def _matching(params: Any, pattern: str) -> set[str]:
     paths: list[str] = []
 
     def note(path: str, leaf: Any) -> None:
-        if jax.numpy.ndim(leaf) == 2:
+        if jnp.ndim(leaf) == 2:
             paths.append(path)
 
     map_named(note, params)

@@ -87,20 +87,30 @@ def rotate(
     return jnp.concatenate(turned, -1)
 
 
-class Attention(nn.Module):
-    """Attention to the tokens before, with rotary positions.
+class Heads(NamedTuple):
+    """The heads of an attention.
 
     Attributes:
-        heads: H.
-        kv_heads: K, a divisor of H.
+        count: H.
+        of_keys: K, a divisor of H.
         theta: base of the rotary angles.
         rotary: of `ROTARY`.
     """
 
-    heads: int
-    kv_heads: int
+    count: int
+    of_keys: int
     theta: float
     rotary: str
+
+
+class Attention(nn.Module):
+    """Attention to the tokens before, with rotary positions.
+
+    Attributes:
+        heads: its heads.
+    """
+
+    heads: Heads
 
     @nn.compact
     def __call__(
@@ -111,17 +121,17 @@ class Attention(nn.Module):
         start: jax.Array,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         b, t, width = x.shape
-        size = width // self.heads
+        heads, of_keys, theta, rotary = self.heads
+        size = width // heads
         position = start + jnp.arange(t)
 
-        def project(name: str, heads: int) -> jax.Array:
-            y = Dense(heads * size, INIT, name=name)(x, key)
-            return y.reshape(b, t, heads, size)
+        def project(name: str, count: int) -> jax.Array:
+            y = Dense(count * size, INIT, name=name)(x, key)
+            return y.reshape(b, t, count, size)
 
-        q = rotate(project("q", self.heads), position, self.theta, self.rotary)
-        k = project("k", self.kv_heads)
-        k = rotate(k, position, self.theta, self.rotary)
-        v = project("v", self.kv_heads)
+        q = rotate(project("q", heads), position, theta, rotary)
+        k = rotate(project("k", of_keys), position, theta, rotary)
+        v = project("v", of_keys)
         if kept is not None:
             at = (0, start, 0, 0)
             k = jax.lax.dynamic_update_slice(
@@ -132,7 +142,7 @@ class Attention(nn.Module):
             )
         kept = k, v
         # Heads that share keys are an axis of their own.
-        q = q.reshape(b, t, self.kv_heads, -1, size)
+        q = q.reshape(b, t, of_keys, -1, size)
         scores = jnp.einsum("btkgd,bskd->bkgts", q, k) * size**-0.5
         seen = jnp.arange(k.shape[1])[None] <= position[:, None]
         scores = jnp.where(
@@ -148,15 +158,12 @@ class Block(nn.Module):
 
     Attributes:
         hidden: width of the feed-forward part.
-        attention: its attention.
+        heads: of the attention.
         eps: of the norms.
     """
 
     hidden: int
-    heads: int
-    kv_heads: int
-    theta: float
-    rotary: str
+    heads: Heads
     eps: float
 
     @nn.compact
@@ -167,9 +174,7 @@ class Block(nn.Module):
         kept: tuple[jax.Array, jax.Array] | None,
         start: jax.Array,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        attention = Attention(
-            self.heads, self.kv_heads, self.theta, self.rotary, name="attention"
-        )
+        attention = Attention(self.heads, name="attention")
         y, kept = attention(
             RmsNorm(self.eps, name="attention_norm")(x), key, kept, start
         )
@@ -228,17 +233,10 @@ class Decoder(nn.Module):
         table = self.param("embedding", INIT, (self.vocabulary, self.width))
         x = jnp.asarray(table)[tokens]
         start = jnp.int32(0) if cache is None else cache.length
+        heads = Heads(self.heads, self.kv_heads, self.theta, self.rotary)
         kept = []
         for i in range(self.depth):
-            block = Block(
-                self.hidden,
-                self.heads,
-                self.kv_heads,
-                self.theta,
-                self.rotary,
-                self.eps,
-                name=f"layer_{i}",
-            )
+            block = Block(self.hidden, heads, self.eps, name=f"layer_{i}")
             one = None if cache is None else (cache.keys[i], cache.values[i])
             x, one = block(x, key, one, start)
             kept.append(one)

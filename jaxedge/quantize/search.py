@@ -140,14 +140,12 @@ def _check(
 ) -> None:
     checks.choice("method", method, METHODS)
     checks.choice("search", search, SEARCHES)
-    for name, n in zip(
-        ("bits of weights", "of activations"), bits, strict=True
-    ):
-        checks.whole(name, n, 2)
-        if not (n <= 8 or (n == EXACT_BITS and name != "bits of weights")):
+    for name, n in zip(("weights", "activations"), bits, strict=True):
+        checks.whole(f"bits of {name}", n, 2)
+        if n > 8 and (name, n) != ("activations", EXACT_BITS):
             raise checks.UsageError(
-                f"the {name.removeprefix('of ')} are {n}, but formats have 2 to"
-                f" 8 bits; {EXACT_BITS} leaves activations as they are."
+                f"the bits of {name} are {n}, but formats have 2 to 8 bits;"
+                f" {EXACT_BITS} leaves activations as they are."
             )
     if x.ndim != 2 or w.ndim != 2 or x.shape[1:] != w.shape[:1]:
         raise checks.UsageError(

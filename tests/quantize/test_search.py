@@ -192,7 +192,7 @@ X, W = np.ones((4, 3), np.float32), np.ones((3, 2), np.float32)
         (X, W, {"search": "papers"}, "unknown search 'papers'"),
         (X, W, {"bits": (9, 4)}, "bits of weights are 9"),
         (X, W, {"bits": (16, 16)}, "bits of weights are 16"),
-        (X, W, {"bits": (4, 12)}, "activations are 12.*16 leaves"),
+        (X, W, {"bits": (4, 12)}, "bits of activations are 12.*16 leaves"),
         (X, W, {"bits": (1, 4)}, "bits of weights is 1"),
         (X[:, :2], W, {}, r"\(4, 2\) and w \(3, 2\) must be"),
         (X[0], W, {}, "must be .B, I. and .I, O."),
