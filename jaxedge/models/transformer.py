@@ -8,6 +8,7 @@ Letters: B sequences, T tokens, S tokens that are attended to, H heads, K of
 them with keys and values of their own, D size of a head, W width, V vocabulary.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,6 +21,8 @@ from jaxedge.models.layers import Dense
 # How rotary positions pair the entries of a head: neighbours, as in the paper,
 # or its two halves, as in the files of Hugging Face.
 ROTARY = ("adjacent", "half")
+# Matrices of a layer, and so those that may have a bias.
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 INIT = nn.initializers.normal(0.02)
 
 
@@ -35,6 +38,39 @@ class Cache(NamedTuple):
     keys: jax.Array
     values: jax.Array
     length: jax.Array
+
+
+class Stretch(NamedTuple):
+    """Slower rotary angles, for longer texts than those of the first training.
+
+    The scaling "llama3" of Hugging Face: pairs that turn at most `low` times in
+    a text are `factor` times as slow, those that turn `high` times or more stay
+    as they are, and between these the rate is mixed linearly.
+
+    Attributes:
+        factor: at least 1.
+        low: turns, below `high`.
+        high: turns.
+        context: tokens of a text of the first training.
+    """
+
+    factor: float
+    low: float
+    high: float
+    context: int
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        checks.in_range("factor", self.factor, 1)
+        checks.in_range("low", self.low, 0)
+        checks.ordered("low", self.low, "high", self.high)
+        checks.whole("context", self.context, 1)
+
+    def slow(self, rate: jax.Array) -> jax.Array:
+        """The rates of pairs, radians a token, as they become."""
+        turns = self.context * rate / (2 * math.pi)
+        kept = jnp.clip((turns - self.low) / (self.high - self.low), 0, 1)
+        return rate * (kept + (1 - kept) / self.factor)
 
 
 class RmsNorm(nn.Module):
@@ -58,7 +94,11 @@ class RmsNorm(nn.Module):
 
 
 def rotate(
-    x: jax.Array, position: jax.Array, theta: float, rotary: str
+    x: jax.Array,
+    position: jax.Array,
+    theta: float,
+    rotary: str,
+    stretch: Stretch | None = None,
 ) -> jax.Array:
     """Turns pairs of entries by angles in proportion to the position.
 
@@ -69,9 +109,12 @@ def rotate(
         position: of the tokens, [T].
         theta: base of the angles.
         rotary: which entries are pairs, of `ROTARY`.
+        stretch: slows the angles; None does not.
     """
     half = x.shape[-1] // 2
     rate = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if stretch is not None:
+        rate = stretch.slow(rate)
     angle = position.astype(jnp.float32)[:, None] * rate[None]
     cos, sin = (f(angle)[None, :, None] for f in (jnp.cos, jnp.sin))
     if rotary == "adjacent":
@@ -93,14 +136,18 @@ class Heads(NamedTuple):
     Attributes:
         count: H.
         of_keys: K, a divisor of H.
+        size: D, even.
         theta: base of the rotary angles.
         rotary: of `ROTARY`.
+        stretch: slows the angles.
     """
 
     count: int
     of_keys: int
+    size: int
     theta: float
     rotary: str
+    stretch: Stretch | None
 
 
 class Attention(nn.Module):
@@ -108,9 +155,11 @@ class Attention(nn.Module):
 
     Attributes:
         heads: its heads.
+        biased: matrices with a bias, of `MATRICES`.
     """
 
     heads: Heads
+    biased: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(
@@ -121,16 +170,17 @@ class Attention(nn.Module):
         start: jax.Array,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         b, t, width = x.shape
-        heads, of_keys, theta, rotary = self.heads
-        size = width // heads
+        heads, of_keys, size, theta, rotary, stretch = self.heads
         position = start + jnp.arange(t)
 
         def project(name: str, count: int) -> jax.Array:
-            y = Dense(count * size, INIT, name=name)(x, key)
-            return y.reshape(b, t, count, size)
+            dense = Dense(count * size, INIT, name in self.biased, name=name)
+            return dense(x, key).reshape(b, t, count, size)
 
-        q = rotate(project("q", heads), position, theta, rotary)
-        k = rotate(project("k", of_keys), position, theta, rotary)
+        def turn(x: jax.Array) -> jax.Array:
+            return rotate(x, position, theta, rotary, stretch)
+
+        q, k = turn(project("q", heads)), turn(project("k", of_keys))
         v = project("v", of_keys)
         if kept is not None:
             at = (0, start, 0, 0)
@@ -149,8 +199,8 @@ class Attention(nn.Module):
             seen[None, None, None], scores, jnp.finfo(scores.dtype).min
         )
         share = jax.nn.softmax(scores.astype(jnp.float32), -1).astype(x.dtype)
-        y = jnp.einsum("bkgts,bskd->btkgd", share, v).reshape(b, t, width)
-        return Dense(width, INIT, name="o")(y, key), kept
+        y = jnp.einsum("bkgts,bskd->btkgd", share, v).reshape(b, t, -1)
+        return Dense(width, INIT, "o" in self.biased, name="o")(y, key), kept
 
 
 class Block(nn.Module):
@@ -160,11 +210,13 @@ class Block(nn.Module):
         hidden: width of the feed-forward part.
         heads: of the attention.
         eps: of the norms.
+        biased: matrices with a bias, of `MATRICES`.
     """
 
     hidden: int
     heads: Heads
     eps: float
+    biased: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(
@@ -174,16 +226,19 @@ class Block(nn.Module):
         kept: tuple[jax.Array, jax.Array] | None,
         start: jax.Array,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        attention = Attention(self.heads, name="attention")
+        attention = Attention(self.heads, self.biased, name="attention")
         y, kept = attention(
             RmsNorm(self.eps, name="attention_norm")(x), key, kept, start
         )
         x = x + y
         y = RmsNorm(self.eps, name="feed_forward_norm")(x)
-        gate = Dense(self.hidden, INIT, name="gate")(y, key)
-        up = Dense(self.hidden, INIT, name="up")(y, key)
-        down = Dense(x.shape[-1], INIT, name="down")
-        return x + down(jax.nn.silu(gate) * up, key), kept
+
+        def dense(name: str, features: int, y: jax.Array) -> jax.Array:
+            return Dense(features, INIT, name in self.biased, name=name)(y, key)
+
+        gate = jax.nn.silu(dense("gate", self.hidden, y))
+        y = gate * dense("up", self.hidden, y)
+        return x + dense("down", x.shape[-1], y), kept
 
 
 class Decoder(nn.Module):
@@ -191,7 +246,7 @@ class Decoder(nn.Module):
 
     Attributes:
         vocabulary: V.
-        width: W, a multiple of `heads`; a head has an even size.
+        width: W.
         hidden: width of the feed-forward parts.
         depth: number of layers.
         heads: H.
@@ -199,6 +254,9 @@ class Decoder(nn.Module):
         theta: base of the rotary angles.
         rotary: of `ROTARY`.
         eps: of the norms.
+        head_size: D, even; None is W / H.
+        stretch: slows the rotary angles.
+        biased: matrices with a bias, of `MATRICES`.
     """
 
     vocabulary: int
@@ -210,6 +268,9 @@ class Decoder(nn.Module):
     theta: float = 10000.0
     rotary: str = "half"
     eps: float = 1e-5
+    head_size: int | None = None
+    stretch: Stretch | None = None
+    biased: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(
@@ -233,10 +294,14 @@ class Decoder(nn.Module):
         table = self.param("embedding", INIT, (self.vocabulary, self.width))
         x = jnp.asarray(table)[tokens]
         start = jnp.int32(0) if cache is None else cache.length
-        heads = Heads(self.heads, self.kv_heads, self.theta, self.rotary)
+        heads = Heads(
+            self.heads, self.kv_heads, self._size(), self.theta, self.rotary,
+            self.stretch,
+        )  # fmt: skip
         kept = []
         for i in range(self.depth):
-            block = Block(self.hidden, heads, self.eps, name=f"layer_{i}")
+            name = f"layer_{i}"
+            block = Block(self.hidden, heads, self.eps, self.biased, name=name)
             one = None if cache is None else (cache.keys[i], cache.values[i])
             x, one = block(x, key, one, start)
             kept.append(one)
@@ -251,19 +316,33 @@ class Decoder(nn.Module):
         self, sequences: int, length: int, dtype: Any = jnp.float32
     ) -> Cache:
         """An empty cache of a number of sequences and tokens."""
-        size = self.width // self.heads
-        shape = (self.depth, sequences, length, self.kv_heads, size)
+        shape = (self.depth, sequences, length, self.kv_heads, self._size())
         empty = jnp.zeros(shape, dtype)
         return Cache(empty, empty, jnp.int32(0))
 
+    def _size(self) -> int:
+        """Of a head."""
+        if self.head_size is not None:
+            return self.head_size
+        return self.width // self.heads
+
     def _check(self, tokens: jax.Array) -> None:
         checks.choice("rotary", self.rotary, ROTARY)
-        if self.width % (2 * self.heads) or self.heads % self.kv_heads:
+        for name in self.biased:
+            checks.choice("matrix in biased", name, MATRICES)
+        if self.stretch is not None:
+            self.stretch.check()
+        if self.head_size is None:
+            unfit = self.width % (2 * self.heads)
+        else:
+            checks.whole("head_size", self.head_size, 2)
+            unfit = self.head_size % 2
+        if unfit or self.heads % self.kv_heads:
             raise checks.UsageError(
                 f"a width of {self.width}, {self.heads} heads and"
                 f" {self.kv_heads} heads of keys do not fit: the width must be"
-                " an even multiple of the heads, these one of the heads of"
-                " keys."
+                " an even multiple of the heads (or head_size even), these one"
+                " of the heads of keys."
             )
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise checks.UsageError(
