@@ -4,6 +4,7 @@ from collections.abc import Callable
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 from jaxedge.core import checks
 from jaxedge.data import (
@@ -20,7 +21,9 @@ from jaxedge.data import (
     shape_parts,
     shapenet_part,
     spoken_digits,
+    text,
 )
+from jaxedge.data import tokenizers as tokenizers
 from jaxedge.data.batches import epoch as epoch
 from jaxedge.data.batches import in_order as in_order
 from jaxedge.data.source import IGNORED as IGNORED
@@ -43,13 +46,14 @@ __all__ = [
     "load",
     "make_source",
     "parts_of",
+    "tokenizers",
 ]
 
 ROOT_VARIABLE = "JAXEDGE_DATA"
 SPLITS = ("train", "valid", "test")
 # Data sets that come with an installed package, and those under a data root.
 BUNDLED: dict[str, Callable[[str], Source]] = {"digits": digits.read}
-ON_DISK: dict[str, Callable[[str, Path], Source]] = {
+ON_DISK: dict[str, Callable[..., Source]] = {
     "adrenal_shapes": adrenal_shapes.read,
     "cifar10": cifar10.read,
     "drive": drive.read,
@@ -63,6 +67,7 @@ ON_DISK: dict[str, Callable[[str, Path], Source]] = {
     "shape_parts": shape_parts.read,
     "shapenet_part": shapenet_part.read,
     "spoken_digits": spoken_digits.read,
+    **{name: functools.partial(text.read, name) for name in text.TEXTS},
 }
 # Categories of the data sets for part segmentation, and their parts' labels.
 PARTS = {
@@ -72,7 +77,10 @@ PARTS = {
 
 
 def load(
-    name: str, split: str, root: str | os.PathLike[str] | None = None
+    name: str,
+    split: str,
+    root: str | os.PathLike[str] | None = None,
+    **options: Any,
 ) -> Source:
     """The named split of a named data set, checked and ready to use.
 
@@ -82,22 +90,29 @@ def load(
         root: the folder with one folder a data set; by default that of the
             environment variable JAXEDGE_DATA. A bundled data set needs none
             and does not look at it.
+        **options: of a text, see `text.read`; other data sets have none.
 
     Returns:
         The source; each data set's module states its shapes and scaling.
 
     Raises:
-        UsageError: for an unknown name or split, a missing root, or files
-            that are missing, damaged or of another data set.
+        UsageError: for an unknown name, split or option, a missing root, or
+            files that are missing, damaged or of another data set.
     """
     if name not in BUNDLED and name not in ON_DISK:
         known = [*BUNDLED, *ON_DISK]
         raise checks.unknown("data set", name, known, most=len(known))
     checks.choice("split", split, SPLITS)
+    if options and name not in text.TEXTS:
+        raise checks.UsageError(
+            f"{', '.join(options)} is asked of the data set {name!r}, but only"
+            f" a text has it: {', '.join(text.TEXTS)}."
+        )
     if name in BUNDLED:
         return BUNDLED[name](split)
-    reader = ON_DISK[name]
-    return reader(split, find_root(f"the data set {name!r}", name, root))
+    reader, folder = ON_DISK[name], "text" if name in text.TEXTS else name
+    found = find_root(f"the data set {name!r}", folder, root)
+    return reader(split, found, **options)
 
 
 def parts_of(name: str) -> dict[str, tuple[int, ...]]:

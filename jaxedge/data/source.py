@@ -18,9 +18,11 @@ class Source(NamedTuple):
     """One split of a labelled data set; build it with `make_source`.
 
     Attributes:
-        x: inputs, [N, ...] float32; images are [N, H, W, C].
+        x: inputs, [N, ...] float32; images are [N, H, W, C]. Those of a text
+            are tokens, [N, T] int32, see `data.text`.
         y: labels, int32 in [0, len(classes)): [N], or for segmentation [N, P]
-            or [N, H, W], one a position, where `IGNORED` counts nowhere.
+            or [N, H, W], one a position, where `IGNORED` counts nowhere; of a
+            text the next tokens, [N, T].
         classes: the name of each label.
         name: the data set's name.
         split: "train", "valid" or "test".

@@ -20,6 +20,9 @@ from jaxedge.core.trees import map_named, pytree, static
 
 # A product that is linear in both arguments: (x, matrix [I, O]) -> y.
 Product = Callable[[jax.Array, jax.Array], jax.Array]
+# How the names of tables end: of arrays that are looked up, and multiply
+# nothing.
+TABLE = "embedding"
 
 
 class Weight:
@@ -144,7 +147,8 @@ class Plan:
 
     Attributes:
         specs: one for each pattern; None keeps a leaf as it is.
-        patterns: regular expressions, searched in the path.
+        patterns: regular expressions, searched in the path; the empty one is
+            in every path but those of tables.
     """
 
     specs: tuple[Any, ...]
@@ -188,7 +192,12 @@ class Plan:
         assigned: dict[str, tuple[str, Any]] = {}
         shadowed: dict[str, str] = {}
         for path in paths:
-            matches = [name for name in rules if re.search(name, path)]
+            table = path.endswith(TABLE)
+            matches = [
+                name
+                for name in rules
+                if re.search(name, path) and (name or not table)
+            ]
             if matches:
                 assigned[path] = matches[0], rules[matches[0]]
                 shadowed.update(dict.fromkeys(matches[1:], matches[0]))
@@ -223,10 +232,12 @@ def deploy(
         key: chip key; the same key is the same chip.
         params: pytree of arrays and hardware leaves.
         plan: one spec for every matrix and kernel (arrays of rank 2 or 4 and
-            leaves), or a mapping from regular expressions, searched in the
-            path (such as "Dense_0/kernel"), to specs; the first match counts,
-            None keeps a leaf ideal, and unmatched leaves stay as they are. As
-            an argument of a compiled function make it a `Plan`.
+            leaves, but for tables, whose names end in "embedding": they are
+            looked up and multiply nothing), or a mapping from regular
+            expressions, searched in the path (such as "Dense_0/kernel"), to
+            specs; the first match counts, None keeps a leaf ideal, and
+            unmatched leaves stay as they are. As an argument of a compiled
+            function make it a `Plan`.
 
     Returns:
         `params` with hardware leaves in place of the chosen ones.

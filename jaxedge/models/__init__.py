@@ -5,7 +5,11 @@ layer draws from the stream of its path.
 """
 
 from jaxedge.models import checkpoints as checkpoints
+from jaxedge.models import encoder as encoder
+from jaxedge.models import hugging_face as hugging_face
+from jaxedge.models import language as language
 from jaxedge.models import llama2c as llama2c
+from jaxedge.models import minilm as minilm
 from jaxedge.models import quantized as quantized
 from jaxedge.models import resnet as resnet
 from jaxedge.models import transformer as transformer
@@ -32,7 +36,11 @@ __all__ = [
     "ResNet",
     "Unet",
     "checkpoints",
+    "encoder",
+    "hugging_face",
+    "language",
     "llama2c",
+    "minilm",
     "quantized",
     "resnet",
     "transformer",

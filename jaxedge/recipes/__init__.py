@@ -7,6 +7,7 @@ from jaxedge.recipes import classifier as classifier
 from jaxedge.recipes import deplm as deplm
 from jaxedge.recipes import edge_pruning as edge_pruning
 from jaxedge.recipes import in_memory as in_memory
+from jaxedge.recipes import language as language
 from jaxedge.recipes import pretrained as pretrained
 from jaxedge.recipes.recipe import Recipe as Recipe
 
@@ -16,6 +17,7 @@ RECIPES: dict[str, ModuleType] = {
     "pretrained": pretrained,
     "in_memory": in_memory,
     "deplm": deplm,
+    "language": language,
 }
 
 
@@ -34,5 +36,6 @@ __all__ = [
     "edge_pruning",
     "get",
     "in_memory",
+    "language",
     "pretrained",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -11,14 +12,16 @@ from jaxedge.recipes import ranges
 
 
 class Optimizer(NamedTuple):
-    """Momentum or Adam, with cosine decay by epoch.
+    """Momentum or Adam, with cosine decay.
 
     Attributes:
         learning_rate: the largest.
         momentum: of SGD; Adam's memory of the slope, its beta 1.
-        weight_decay: added to the slope, of both kinds.
-        name: "sgd" or "adam".
+        weight_decay: added to the slope; of "adamw" times the rate, taken off
+            the weights themselves, and off no vector.
+        name: "sgd", "adam" or "adamw".
         warmup: epochs in which the rate rises in equal steps before it decays.
+        every: when the rate changes, "epoch" or "step".
     """
 
     learning_rate: float
@@ -26,6 +29,7 @@ class Optimizer(NamedTuple):
     weight_decay: float
     name: str = "sgd"
     warmup: int = 0
+    every: str = "epoch"
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -34,7 +38,8 @@ class Optimizer(NamedTuple):
         )
         checks.in_range("optimizer.momentum", self.momentum, 0, 1)
         checks.in_range("optimizer.weight_decay", self.weight_decay, 0)
-        checks.choice("optimizer.name", self.name, _KINDS)
+        checks.choice("optimizer.name", self.name, (*_KINDS, "adamw"))
+        checks.choice("optimizer.every", self.every, ("epoch", "step"))
         checks.whole("optimizer.warmup", self.warmup)
 
 
@@ -47,12 +52,13 @@ _KINDS: dict[str, Callable[..., optax.GradientTransformation]] = {
 def make(
     given: Optimizer, epochs: int, steps_per_epoch: int
 ) -> optax.GradientTransformation:
-    """The optimiser of a config, in the form of torch's SGD or Adam.
+    """The optimiser of a config, in the form of torch's SGD, Adam or AdamW.
 
-    Weight decay is part of the gradient, also Adam's; the rate follows torch's
-    CosineAnnealingLR, stepped once an epoch. With a warm-up the first of its w
-    epochs has 1/w of the rate, the last all of it, and the decay fills the
-    others (as in allenai/hidden-networks).
+    Weight decay is part of the gradient, also Adam's, but for AdamW's; the rate
+    follows torch's CosineAnnealingLR, stepped once an epoch (or step). With a
+    warm-up the first of its w epochs (or of their steps) has 1/w of the rate,
+    the last all of it, and the decay fills the others (as in
+    allenai/hidden-networks).
 
     Raises:
         UsageError: for a warm-up that leaves no epoch.
@@ -64,14 +70,30 @@ def make(
             " leave an epoch after the warm-up."
         )
 
-    def rate(step: Any) -> Any:
-        epoch = step // steps_per_epoch
-        share = (epoch - warmup) / max(epochs - warmup, 1)
-        decayed = 0.5 * (1 + jnp.cos(jnp.pi * share))
-        rising = (epoch + 1) / max(warmup, 1)
-        return given.learning_rate * jnp.where(epoch < warmup, rising, decayed)
+    by_step = given.every == "step"
+    unit = steps_per_epoch if by_step else 1
+    total, rise = epochs * unit, warmup * unit
 
+    def rate(step: Any) -> Any:
+        now = step if by_step else step // steps_per_epoch
+        share = (now - rise) / max(total - rise, 1)
+        decayed = 0.5 * (1 + jnp.cos(jnp.pi * share))
+        rising = (now + 1) / max(rise, 1)
+        return given.learning_rate * jnp.where(now < rise, rising, decayed)
+
+    if given.name == "adamw":
+        return optax.adamw(
+            rate,
+            b1=given.momentum,
+            weight_decay=given.weight_decay,
+            mask=_matrices,
+        )
     return optax.chain(
         optax.add_decayed_weights(given.weight_decay, ranges.weights_only),
         _KINDS[given.name](rate, given.momentum),
     )
+
+
+def _matrices(learned: Any) -> Any:
+    """A mask for weight decay, without scales, biases and sizes of ranges."""
+    return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, learned)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxedge.core import checks
 from jaxedge.learn import ranking
@@ -41,6 +42,13 @@ def _areas(sums: Sums) -> dict[str, jax.Array]:
     return ratios(rest) | ranking.areas(sums[_RANKED])  # type: ignore
 
 
+def _perplexity(sums: Sums) -> dict[str, jax.Array]:
+    found = ratios(sums)
+    return found | {"perplexity": jnp.exp(found["loss"])}
+
+
+# Of language models: the share of the next tokens that are told right.
+NEXT_TOKEN = Score("accuracy", lambda logits, y, weight: {}, _perplexity)
 SCORES = {
     "accuracy": Score("accuracy", lambda logits, y, weight: {}, ratios),
     **{

@@ -10,6 +10,7 @@ import flax.linen as nn
 
 from jaxedge import models
 from jaxedge.core import checks
+from jaxedge.data import text
 from jaxedge.hardware import crossbar, devices, sram
 from jaxedge.hardware.adc import Adc
 from jaxedge.quantize import integer
@@ -38,6 +39,36 @@ class Data(NamedTuple):
         """Raises UsageError for a field out of range."""
         if self.crop is not None:
             checks.whole("data.crop", self.crop, 1)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of `jaxedge.data.load`."""
+        return {}
+
+
+class Text(NamedTuple):
+    """Which text, as which tokens.
+
+    Attributes:
+        name: of `jaxedge.data.text.TEXTS`.
+        vocabulary: number of tokens.
+        length: of a window, in tokens.
+    """
+
+    name: str
+    vocabulary: int
+    length: int
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        checks.choice("data.name", self.name, text.TEXTS)
+        checks.whole("data.vocabulary", self.vocabulary, 256)
+        checks.whole("data.length", self.length, 1)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of `jaxedge.data.load`."""
+        return {"vocabulary": self.vocabulary, "length": self.length}
 
 
 class Model(NamedTuple):

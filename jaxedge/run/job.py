@@ -94,7 +94,9 @@ def resolve(config: Any, data_root: str | None) -> Job:
     chips = settings.unpack(study.Chips, config.chips, "chips")
     costs = settings.unpack(energy.Costs, config.energy, "energy")
     splits = {
-        split: data.load(given.data.name, split, data_root)
+        split: data.load(
+            given.data.name, split, data_root, **given.data.options
+        )
         for split in data.SPLITS
     }
     rows = len(splits["train"].y)

@@ -73,7 +73,8 @@ def test_bundled_data_need_no_root(monkeypatch):
 def test_import_is_light():
     code = (
         "import sys, jaxedge.data;"
-        " print({'sklearn', 'tensorflow_datasets'} & set(sys.modules))"
+        " print({'sklearn', 'tensorflow_datasets', 'tokenizers'}"
+        " & set(sys.modules))"
     )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

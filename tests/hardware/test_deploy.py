@@ -62,6 +62,18 @@ def test_one_spec_covers_every_matrix_and_kernel():
         assert not hw.is_weight(chip()[name])
 
 
+def test_one_spec_leaves_tables_alone(key):
+    """They are looked up; only a pattern that names one takes it."""
+    params = {"embedding": jnp.ones((5, 4)), "head": jnp.ones((4, 2))}
+    for plan in (SPEC, {"": SPEC}, {"embedding": None, "": SPEC}):
+        found = hw.deploy(key, params, plan)
+        assert found["embedding"] is params["embedding"]
+        assert hw.is_weight(found["head"])
+    named = hw.deploy(key, params, {"embedding": SPEC, "": None})
+    assert hw.is_weight(named["embedding"])
+    assert not hw.is_weight(named["head"])
+
+
 def test_a_leaf_draws_from_the_stream_of_its_path(key):
     for name in ("Dense_0", "Dense_1"):
         alone = hw.program(

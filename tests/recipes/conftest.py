@@ -62,10 +62,26 @@ IN_MEMORY = {
     },
 }
 CLASSIFIER = {name: BASE[name] for name in BASE if name != "learn"}
+LANGUAGE = {
+    **CLASSIFIER,
+    "data": {"name": "wikitext2", "vocabulary": 256, "length": 5},
+    "model": {
+        "width": 8, "hidden": 6, "depth": 1, "heads": 2, "kv_heads": 1
+    },
+    "optimizer": {
+        "name": "adamw",
+        "learning_rate": 0.03,
+        "momentum": 0.9,
+        "weight_decay": 0.1,
+        "warmup": 1,
+        "every": "step",
+    },
+}  # fmt: skip
 BASES = {
     "edge_pruning": BASE,
     "classifier": CLASSIFIER,
     "in_memory": IN_MEMORY,
+    "language": LANGUAGE,
 }
 
 
@@ -83,9 +99,14 @@ def _config(changes=()):
 
 
 def _recipe(changes=(), steps_per_epoch=2):
-    module = recipes.get(dict(changes).get("recipe", "edge_pruning"))
+    name = dict(changes).get("recipe", "edge_pruning")
+    module = recipes.get(name)
     given = module.parse(_config(changes))
-    return module.build(given, np.ones((1, 4, 1, 1)), 3, steps_per_epoch)
+    if name == "language":
+        example = np.ones((1, 5), np.int32)
+    else:
+        example = np.ones((1, 4, 1, 1))
+    return module.build(given, example, 3, steps_per_epoch)
 
 
 def _batch(seed, n=20, inputs=4, classes=3):
@@ -93,6 +114,17 @@ def _batch(seed, n=20, inputs=4, classes=3):
     return data.Batch(
         jnp.asarray(rng.normal(size=(n, inputs, 1, 1)), jnp.float32),
         jnp.asarray(rng.integers(0, classes, n), jnp.int32),
+        jnp.ones(n, jnp.float32),
+    )
+
+
+def _text(seed, n=20, length=5, vocabulary=3):
+    """Windows of tokens, and the next ones."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, vocabulary, (n, length + 1))
+    return data.Batch(
+        jnp.asarray(tokens[:, :-1], jnp.int32),
+        jnp.asarray(tokens[:, 1:], jnp.int32),
         jnp.ones(n, jnp.float32),
     )
 
@@ -157,3 +189,8 @@ def recipe():
 @pytest.fixture(scope="session")
 def batch():
     return _batch
+
+
+@pytest.fixture(scope="session")
+def windows():
+    return _text

@@ -35,6 +35,11 @@ CASES = {
     "float baseline": {"recipe": "in_memory", "learn.rule": "float"},
     "analogue SGD": {"recipe": "in_memory", "learn.rule": "sgd"},
     "Tiki-Taka v2": {"recipe": "in_memory"},
+    "language on fresh chips": {
+        "recipe": "language",
+        "train.hardware": "fresh_chips",
+        "hardware.overrides": {"program_noise": 0.05},
+    },
 }
 TUNED = {
     "pretrained on fresh chips": {
@@ -54,20 +59,22 @@ METRICS = {"accuracy": 0.5, "loss": 1.0}
 
 class Compiled(NamedTuple):
     recipe: Any
+    batch: Any
     init: Any
     update: Any
     review: Any
 
 
 @pytest.fixture(scope="module")
-def compiled(recipe, tuned):
+def compiled(recipe, tuned, batch, windows):
     """A recipe by the name of its case, compiled once."""
 
     @functools.cache
     def make(case):
         made = recipe(CASES[case]) if case in CASES else tuned(TUNED[case])
+        text = CASES.get(case, {}).get("recipe") == "language"
         jitted = (jax.jit(f) for f in (made.init, made.update, made.review))
-        return Compiled(made, *jitted)
+        return Compiled(made, windows if text else batch, *jitted)
 
     return make
 
@@ -100,11 +107,11 @@ def types(tree):
     ]
 
 
-def test_a_step_keeps_types_and_does_not_recompile(one, batch, compilations):
+def test_a_step_keeps_types_and_does_not_recompile(one, compilations):
     start = one.init(jax.random.key(0))
     assert not any(weak for *_, weak in types(start))
-    second, third = batch(1), batch(2)
-    state = one.review(one.update(start, batch(0))[0], METRICS)
+    second, third = one.batch(1), one.batch(2)
+    state = one.review(one.update(start, one.batch(0))[0], METRICS)
     assert types(state) == types(start)
     assert jax.tree.structure(state) == jax.tree.structure(start)
     # A state from a checkpoint is the same to the compiler.
@@ -127,10 +134,10 @@ def test_a_step_keeps_types_and_does_not_recompile(one, batch, compilations):
         assert (a != b).any()
 
 
-def test_a_run_is_its_key(one, batch):
+def test_a_run_is_its_key(one):
     def run(seed):
         state = one.init(jax.random.key(seed))
-        return one.update(state, batch(0))
+        return one.update(state, one.batch(0))
 
     (first, sums), again, (other, _) = run(0), run(0), run(1)
     assert_equal((first, sums), again)
@@ -139,13 +146,14 @@ def test_a_run_is_its_key(one, batch):
         assert (a != b).any()
 
 
-def test_what_is_finished_can_be_evaluated_and_summed_up(one, batch):
-    state, _ = one.update(one.init(jax.random.key(0)), batch(0))
+def test_what_is_finished_can_be_evaluated_and_summed_up(one):
+    batch = one.batch(0)
+    state, _ = one.update(one.init(jax.random.key(0)), batch)
     variables = one.recipe.finish(state)
-    sums = jax.eval_shape(one.recipe.evaluate, variables, batch(0))
+    sums = jax.eval_shape(one.recipe.evaluate, variables, batch)
     assert set(sums) == {"count", "loss", "accuracy"}
-    y = jax.eval_shape(one.recipe.forward, variables, batch(0).x)
-    assert y.shape == (20, 3) and y.dtype == np.float32
+    y = jax.eval_shape(one.recipe.forward, variables, batch.x)
+    assert y.shape == (*batch.y.shape, 3) and y.dtype == np.float32
     for value in one.recipe.summary(state).values():
         assert value.shape == () and np.isfinite(value)
 

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
@@ -48,6 +49,7 @@ BAD = [
     ("optimizer.momentum", -0.1, "optimizer.momentum is -0.1"),
     ("optimizer.weight_decay", -1.0, "optimizer.weight_decay is -1.0"),
     ("optimizer.name", "adm", "unknown optimizer.name 'adm'. Did you mean"),
+    ("optimizer.every", "steps", "unknown optimizer.every 'steps'. Did you"),
     ("data.crop", 0, "data.crop is 0"),
     ("train.score", "auc", "unknown train.score 'auc'"),
     ("train.epochs", -1, "train.epochs is -1"),
@@ -271,6 +273,36 @@ def test_sgd_is_torchs_with_a_cosine_by_epoch(momentum, decay):
         epoch = step // per_epoch
         want = want - rate * (1 + np.cos(np.pi * epoch / epochs)) / 2 * buffer
         np.testing.assert_allclose(p, want, rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_is_torchs_with_a_cosine_by_step():
+    rate, momentum, decay, per_epoch = 0.1, 0.8, 0.05, 2
+    adamw = optimizers.make(
+        optimizers.Optimizer(rate, momentum, decay, "adamw", 1, "step"),
+        3,
+        per_epoch,
+    )
+    rng = np.random.default_rng(0)
+    want = {"w": rng.normal(size=(2, 3)), "scale": rng.normal(size=3)}
+    p = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), want)
+    first, second = ({"w": 0, "scale": 0} for _ in range(2))
+    state, update = adamw.init(p), jax.jit(adamw.update)
+    # A warm-up of two steps, and a decay over the other four.
+    cosine = [(1 + np.cos(np.pi * i / 4)) / 2 for i in range(4)]
+    for step, share in enumerate([0.5, 1.0, *cosine]):
+        g = {k: rng.normal(size=a.shape) for k, a in want.items()}
+        slope = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), g)
+        delta, state = update(slope, state, p)
+        p = jax.tree.map(jnp.add, p, delta)
+        # torch: p -= lr wd p of what decays, then Adam's step.
+        want["w"] = want["w"] * (1 - rate * share * decay)
+        for k in want:
+            first[k] = momentum * first[k] + (1 - momentum) * g[k]
+            second[k] = 0.999 * second[k] + 0.001 * g[k] ** 2
+            mean = first[k] / (1 - momentum ** (step + 1))
+            square = second[k] / (1 - 0.999 ** (step + 1))
+            want[k] = want[k] - rate * share * mean / (np.sqrt(square) + 1e-8)
+            np.testing.assert_allclose(p[k], want[k], rtol=1e-4, atol=1e-5)
 
 
 def test_adam_is_torchs_with_a_cosine_by_epoch():
