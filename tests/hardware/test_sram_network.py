@@ -133,8 +133,11 @@ def test_calibration_chooses_for_every_layer():
     assert len(chosen) == 2
     # Sparse inputs are folded little, and all LSBs are small.
     assert all(lsb < 7 and fold < 8 for fold, lsb in chosen.values())
-    better = np.asarray(accuracies(found, KEYS))
-    assert better.mean() > on_chips("fold_clip").mean() - 0.002
+    # By the fast path, whose law is that of the exact one.
+    fast = [dataclasses.replace(s, path="fast") for s in found.specs]
+    fast = dataclasses.replace(found, specs=tuple(fast))
+    better = np.asarray(accuracies(fast, KEYS))
+    assert better.mean() > on_chips("fold_clip", "fast").mean() - 0.002
     # What was chosen does not clip more than was asked for.
     chip = deploy(jax.random.key(1), params, found)
     shares = calibration.saturation(run, chip)
