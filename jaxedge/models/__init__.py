@@ -10,8 +10,10 @@ from jaxedge.models import hugging_face as hugging_face
 from jaxedge.models import language as language
 from jaxedge.models import llama2c as llama2c
 from jaxedge.models import minilm as minilm
+from jaxedge.models import packed as packed
 from jaxedge.models import quantized as quantized
 from jaxedge.models import resnet as resnet
+from jaxedge.models import similarity as similarity
 from jaxedge.models import transformer as transformer
 from jaxedge.models.cnn import Cnn as Cnn
 from jaxedge.models.crnn import Crnn as Crnn
@@ -43,5 +45,7 @@ __all__ = [
     "minilm",
     "quantized",
     "resnet",
+    "packed",
+    "similarity",
     "transformer",
 ]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from jaxedge.core import checks
 from jaxedge.models.layers import Dense
+from jaxedge.quantize import blocks
 
 # How rotary positions pair the entries of a head: neighbours, as in the paper,
 # or its two halves, as in the files of Hugging Face.
@@ -140,6 +141,7 @@ class Heads(NamedTuple):
         theta: base of the rotary angles.
         rotary: of `ROTARY`.
         stretch: slows the angles.
+        kv: block format of keys and values, see `Decoder`.
     """
 
     count: int
@@ -148,6 +150,7 @@ class Heads(NamedTuple):
     theta: float
     rotary: str
     stretch: Stretch | None
+    kv: str | None = None
 
 
 class Attention(nn.Module):
@@ -170,7 +173,7 @@ class Attention(nn.Module):
         start: jax.Array,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         b, t, width = x.shape
-        heads, of_keys, size, theta, rotary, stretch = self.heads
+        heads, of_keys, size, theta, rotary, stretch, kv = self.heads
         position = start + jnp.arange(t)
 
         def project(name: str, count: int) -> jax.Array:
@@ -182,6 +185,8 @@ class Attention(nn.Module):
 
         q, k = turn(project("q", heads)), turn(project("k", of_keys))
         v = project("v", of_keys)
+        if kv is not None:
+            k, v = (blocks.fake_quant(a, blocks.of(kv)) for a in (k, v))
         if kept is not None:
             at = (0, start, 0, 0)
             k = jax.lax.dynamic_update_slice(
@@ -257,6 +262,9 @@ class Decoder(nn.Module):
         head_size: D, even; None is W / H.
         stretch: slows the rotary angles.
         biased: matrices with a bias, of `MATRICES`.
+        kv: block format of keys and values along a head, of
+            `quantize.blocks.NAMED`, whose scales are powers of two: those of
+            other kinds depend on all tokens of a call. None keeps them exact.
     """
 
     vocabulary: int
@@ -271,6 +279,7 @@ class Decoder(nn.Module):
     head_size: int | None = None
     stretch: Stretch | None = None
     biased: tuple[str, ...] = ()
+    kv: str | None = None
 
     @nn.compact
     def __call__(
@@ -296,7 +305,7 @@ class Decoder(nn.Module):
         start = jnp.int32(0) if cache is None else cache.length
         heads = Heads(
             self.heads, self.kv_heads, self._size(), self.theta, self.rotary,
-            self.stretch,
+            self.stretch, self.kv,
         )  # fmt: skip
         kept = []
         for i in range(self.depth):
@@ -332,6 +341,11 @@ class Decoder(nn.Module):
             checks.choice("matrix in biased", name, MATRICES)
         if self.stretch is not None:
             self.stretch.check()
+        if self.kv is not None and blocks.of(self.kv).scale != "e8m0":
+            raise checks.UsageError(
+                f"kv is {self.kv!r}, whose scales depend on tokens that are not"
+                " there yet; use mxfp4, mxfp4_searched or mxfp6_e2m3."
+            )
         if self.head_size is None:
             unfit = self.width % (2 * self.heads)
         else:

@@ -1,8 +1,21 @@
 """Number formats and how to choose them."""
 
 from jaxedge.quantize import blocks as blocks
+from jaxedge.quantize import compensate as compensate
+from jaxedge.quantize import fpq as fpq
+from jaxedge.quantize import fronts as fronts
 from jaxedge.quantize import integer as integer
+from jaxedge.quantize import layer as layer
 from jaxedge.quantize import minifloat as minifloat
 from jaxedge.quantize import search as search
 
-__all__ = ["blocks", "integer", "minifloat", "search"]
+__all__ = [
+    "blocks",
+    "compensate",
+    "fpq",
+    "fronts",
+    "integer",
+    "layer",
+    "minifloat",
+    "search",
+]

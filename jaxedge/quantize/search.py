@@ -1,16 +1,13 @@
-"""Which format and which clipping range: LLM-FP4, arXiv:2310.16836.
+"""A linear layer in small floating-point numbers, by one of many methods.
 
-A linear layer's weights have a scale for each output, its activations one for
-all, or, pre-shifted, one power of two more for each input channel. Formats and
-scales are those whose output is nearest to that of the layer itself.
+With grain "tensor" weights have a scale for each output and activations one for
+all, or, pre-shifted, one power of two more for each input channel; with another
+grain both have one for each block of inputs (`quantize.blocks`).
 
-The error of an output needs no pass over the calibration vectors: it is a
-quadratic form of the weights, by the products X^T X and X^T X W.
-
-Letters: B calibration vectors, I inputs, O outputs, C candidates of a scale.
+Letters: B calibration vectors, I inputs, O outputs.
 """
 
-import functools
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -18,77 +15,44 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.core import checks
-from jaxedge.core.trees import pytree, static
-from jaxedge.quantize import minifloat
+from jaxedge.quantize import blocks, compensate, fpq, fronts, minifloat
+from jaxedge.quantize import layer as layers
+from jaxedge.quantize.blocks import Blocks
+from jaxedge.quantize.layer import QuantizedLinear
 from jaxedge.quantize.minifloat import Format
 
-METHODS = ("minmax", "fpq_baseline", "fpq")
-SEARCHES = ("offset", "paper")
-# Above so many bits activations stay as they are, as in W4A16.
-EXACT_BITS = 16
-ROUNDS = 3
-# gamma = .01 + .0119 i; the paper's code leaves out its 101st (llm_fp4 4.2).
-_GAMMAS = 0.01 + 0.0119 * np.arange(100)
-# Octaves by which the largest code may lie below the largest number.
-_OFFSETS = np.linspace(-0.25, 1.75, 41)
-# Then between the best of these and its neighbours.
-_FINE = np.linspace(-0.05, 0.05, 21)
-# Formats that the paper starts from; of other bits those of the most mantissa.
-_START = {4: minifloat.E2M1, 8: Format(4, 3)}
-# Calibration vectors that an activation's candidate is tried on.
-_VECTORS = 4096
 
-
-@pytree
-class QuantizedLinear:
-    """A layer of small floating-point numbers.
+class Method(NamedTuple):
+    """What a method does.
 
     Attributes:
-        codes: of the weights, two of up to four bits a byte along the inputs
-            (`minifloat.pack`), uint8 [O, ceil(I / 2)] or [O, I].
-        weight_scale: of the weights' grid, [O].
-        act_scale: of the activations' grid before the shift, [].
-        shift_I: octaves by which the grid of a channel is finer, whole numbers
-            from 0 to 2^j - 1, int8 [I].
-        weight_format: of the weights.
-        act_format: of the activations; None leaves them as they are.
-        inputs: I.
+        scales: "minmax" puts the largest number on the largest code, "search"
+            finds formats and scales, "shift" also those of the channels of the
+            activations.
+        front: what is done to inputs first: "none", "smooth", "aware" or
+            "rotate", see `quantize.fronts`.
+        compensated: whether the rounding of a weight makes up for that of
+            others (`quantize.compensate`).
     """
 
-    codes: jax.Array
-    weight_scale: jax.Array
-    act_scale: jax.Array
-    shift_I: jax.Array  # noqa: N815 - the letter of its axis.
-    weight_format: Format = static()
-    act_format: Format | None = static()
-    inputs: int = static()
+    scales: str
+    front: str = "none"
+    compensated: bool = False
 
-    @property
-    def weights(self) -> jax.Array:
-        """Values of the weights, float32 [I, O]."""
-        codes = self.codes
-        if self.weight_format.bits <= 4:
-            codes = minifloat.unpack(codes, self.inputs)
-        scale = self.weight_scale[:, None]
-        return minifloat.decode(codes, self.weight_format, scale).T
 
-    def activations(self, x: jax.Array) -> jax.Array:
-        """Inputs [..., I] as the layer takes them."""
-        return _activations(x, self.act_format, self.act_scale, self.shift_I)
-
-    def apply(self, x: jax.Array) -> jax.Array:
-        """The layer's product, [..., I] to [..., O], dtype of `x`.
-
-        The shift is folded into neither operand: codes of weights times a power
-        of two would leave their grid (llm_fp4 7).
-        """
-        if x.ndim < 1 or x.shape[-1] != self.inputs:
-            raise checks.UsageError(
-                f"x has shape {x.shape}, but the layer has {self.inputs}"
-                " inputs."
-            )
-        y = self.activations(x).astype(jnp.float32) @ self.weights
-        return y.astype(x.dtype)
+METHODS = {
+    "minmax": Method("minmax"),
+    "smoothquant": Method("minmax", "smooth"),
+    "awq": Method("minmax", "aware"),
+    "gptq": Method("minmax", compensated=True),
+    "hadamard": Method("minmax", "rotate"),
+    "fpq_baseline": Method("search"),
+    "fpq": Method("shift"),
+    "fpq_gptq": Method("shift", compensated=True),
+}
+SEARCHES = fpq.SEARCHES
+# Above so many bits activations stay as they are, as in W4A16.
+EXACT_BITS = fpq.EXACT_BITS
 
 
 def linear(
@@ -98,6 +62,9 @@ def linear(
     bits: tuple[int, int] = (4, 4),
     method: str = "fpq",
     search: str = "offset",
+    grain: str = "tensor",
+    sensitivity_BxO: jax.Array | None = None,  # noqa: N803
+    damp: float = compensate.DAMP,
 ) -> QuantizedLinear:
     """Quantises a linear layer after training.
 
@@ -109,12 +76,25 @@ def linear(
         method: "minmax" puts the largest number on the largest code, in E2M1
             or E4M3; "fpq_baseline" searches formats and scales of weights and
             activations in turn, 3 times; "fpq" has pre-shifted scales for the
-            channels of the activations as well.
+            channels of the activations as well. On the grids of "minmax":
+            "smoothquant" and "awq" move range from activations to weights,
+            "hadamard" rotates, "gptq" rounds weights so that they make up for
+            each other; "fpq_gptq" does so on the grids of "fpq".
         search: candidates of an exponent bias b: "paper" multiplies the first
             one, b (.01 + .0119 i), i < 100, so that what is tried depends on
-            the unit of the data; "offset" adds -1/4 to 7/4 octaves to it, in
-            steps of 1/20, then of 1/200 around the best, and starts from every
-            format of the activations.
+            the unit of the data; "offset" adds -1/4 to 17/4 octaves to it, in
+            steps of 1/10, then of 1/100 around the best, and starts from
+            several formats of the activations.
+        grain: "tensor", or the name of a block format of `blocks.NAMED`, whose
+            blocks and scales both weights and activations then have, and whose
+            numbers where these are of as many `bits`. Methods that search have
+            its `searched` form, with the weights of an input as important as
+            that is large.
+        sensitivity_BxO: squares of the loss's slope at each output, by which
+            its squared error counts (eq. 24); None counts all alike. For the
+            searches of "fpq" alone: nothing else compares outputs.
+        damp: share of the inputs' mean power that "gptq" adds to each, above 0;
+            more is better with few vectors.
 
     Returns:
         The layer.
@@ -124,11 +104,165 @@ def linear(
             NaN or infinite numbers, bits without a format, or an unknown
             method.
     """
-    _check(x_BxI, w_IxO, bits, method, search)
+    _check(x_BxI, w_IxO, bits, method, search, grain, sensitivity_BxO)
+    checks.in_range("damp", damp, 0, open_low=True)
     x, w = (jnp.asarray(a, jnp.float32) for a in (x_BxI, w_IxO))
-    if method == "minmax":
-        return _minmax(x, w, bits)
-    return _searched(x, w, bits, method == "fpq", search)
+    how = METHODS[method]
+    kind = None if grain == "tensor" else blocks.of(grain)
+    # Products of half precision, the default of accelerators, leave a Gram
+    # matrix that need not be positive.
+    with jax.default_matmul_precision("highest"):
+        factor, turn = _front(x, w, bits[0], how.front, kind)
+        x = fronts.prepare(x, factor, turn)
+        if factor is not None:
+            w = w * factor[:, None]
+        # The rotation is its own inverse.
+        w = fronts.rotate(w.T, turn).T
+        if kind is None:
+            some = _floored(sensitivity_BxO)
+            found = _by_tensor(x, w, bits, how, search, some, damp)
+        else:
+            found = _in_blocks(x, w, bits, how, kind, damp)
+    return dataclasses.replace(found, factor_I=factor, turn=turn)
+
+
+def _by_tensor(
+    x: jax.Array,
+    w: jax.Array,
+    bits: tuple[int, int],
+    how: Method,
+    search: str,
+    sensitivity: jax.Array | None,
+    damp: float,
+) -> QuantizedLinear:
+    if how.scales == "minmax":
+        of_w, of_x = fpq.largest(x, w, bits)
+    else:
+        shifted = how.scales == "shift"
+        of_w, of_x = fpq.searched(x, w, bits, shifted, search, sensitivity)
+    assert of_w.format is not None
+    if how.compensated:
+        grid = OfRows(of_w.format)
+        # All inputs of an output share its scale: the group is for speed.
+        w, _ = compensate.rounding(
+            w, x.T @ x, grid, min(128, len(w)), of_w.scale, damp
+        )
+    coded = layers.rows(w, of_w.format, of_w.scale)
+    shift = of_x.shift.astype(jnp.int8)
+    return QuantizedLinear(coded, of_x.scale, shift, act_format=of_x.format)
+
+
+def _in_blocks(
+    x: jax.Array,
+    w: jax.Array,
+    bits: tuple[int, int],
+    how: Method,
+    kind: Blocks,
+    damp: float,
+) -> QuantizedLinear:
+    exact = bits[1] == EXACT_BITS
+    of_w = _with_bits(kind, bits[0])
+    of_x = None if exact else _with_bits(kind, bits[1])
+    searched = how.scales != "minmax"
+    if searched:
+        of_w, of_x = of_w.searched, of_x and of_x.searched
+    if how.compensated:
+        coded = compensated(w, x.T @ x, of_w, damp)
+    else:
+        power = jnp.mean(x**2, 0) if searched else None
+        coded = blocks.pack(w.T, of_w, power)
+    return QuantizedLinear(
+        coded,
+        jnp.ones(()),
+        jnp.zeros(len(w), jnp.int8),
+        act_blocks=of_x,
+    )
+
+
+def _with_bits(kind: Blocks, bits: int) -> Blocks:
+    """The same blocks and scales, of numbers of other bits."""
+    if bits == kind.format.bits:
+        return kind
+    plain = kind._replace(format=fpq.start_format(bits), other=None)
+    return plain.searched if kind == kind.searched else plain
+
+
+def compensated(
+    w: jax.Array, gram: jax.Array, kind: Blocks, damp: float = compensate.DAMP
+) -> blocks.Packed:
+    """Weights [I, O] in blocks, rounded by `compensate.rounding`."""
+    inputs = w.shape[0]
+    parts = blocks.split(w.T, kind.size)
+    whole = blocks.whole_of(parts, kind)
+    values, stored = compensate.rounding(
+        w, gram, OfBlocks(kind), kind.size, whole, damp
+    )
+    # [B, O] to the blocks of each output; the values are on their grids.
+    parts = blocks.split(values.T, kind.size)
+    return blocks.packed(parts, stored.T, whole, kind, inputs)
+
+
+class OfRows(NamedTuple):
+    """A `compensate.Grid` with a scale for each output, that is given."""
+
+    format: Format
+
+    def choose(
+        self, given: jax.Array, parts: jax.Array, importance: jax.Array
+    ) -> jax.Array:
+        del parts, importance
+        return given
+
+    def round(
+        self, given: jax.Array, w: jax.Array, scale: jax.Array
+    ) -> jax.Array:
+        del given
+        return minifloat.to_values(w, self.format, scale)
+
+
+class OfBlocks(NamedTuple):
+    """A `compensate.Grid` of blocks, given the scale of the whole."""
+
+    kind: Blocks
+
+    def choose(
+        self, given: jax.Array, parts: jax.Array, importance: jax.Array
+    ) -> jax.Array:
+        importance = jnp.broadcast_to(importance[None], parts.shape)
+        return blocks.choose(parts, given, self.kind, importance)
+
+    def round(
+        self, given: jax.Array, w: jax.Array, scale: jax.Array
+    ) -> jax.Array:
+        value = blocks.to_values(w[:, None], scale, given, self.kind)
+        return value[:, 0]
+
+
+def _front(
+    x: jax.Array, w: jax.Array, bits: int, front: str, kind: Blocks | None
+) -> tuple[jax.Array | None, int]:
+    """Factors of the inputs [I], or None, and the size of a rotation."""
+    if front == "smooth":
+        return fronts.smooth(x, w), 1
+    if front == "aware":
+        format = fpq.start_format(bits)
+
+        def rounded(w: jax.Array) -> jax.Array:
+            if kind is not None:
+                return blocks.fake_quant(w.T, _with_bits(kind, bits)).T
+            most = jnp.abs(w).max(0, keepdims=True)
+            return minifloat.fake_quant(w, format, most)
+
+        return fronts.aware(x, w, rounded), 1
+    return None, fronts.rotation_size(len(w)) if front == "rotate" else 1
+
+
+def _floored(sensitivity: jax.Array | None) -> jax.Array | None:
+    """Parts of the mean, above 0: every output is to have a sound scale."""
+    if sensitivity is None:
+        return None
+    share = jnp.asarray(sensitivity, jnp.float32)
+    return jnp.maximum(share / share.mean(), 1e-6)
 
 
 def _check(
@@ -137,9 +271,12 @@ def _check(
     bits: tuple[int, int],
     method: str,
     search: str,
+    grain: str,
+    sensitivity: jax.Array | None,
 ) -> None:
     checks.choice("method", method, METHODS)
     checks.choice("search", search, SEARCHES)
+    checks.choice("grain", grain, ("tensor", *blocks.NAMED))
     for name, n in zip(("weights", "activations"), bits, strict=True):
         checks.whole(f"bits of {name}", n, 2)
         if n > 8 and (name, n) != ("activations", EXACT_BITS):
@@ -162,269 +299,20 @@ def _check(
             "all calibration vectors are zero, which tells no scale; give some"
             " inputs as they will come."
         )
-
-
-def start_format(bits: int) -> Format:
-    """The format that a search starts from, and that "minmax" takes."""
-    return _START.get(bits, minifloat.formats(bits)[min(1, bits - 2)])
-
-
-class _Side(NamedTuple):
-    """One operand on its way.
-
-    Attributes:
-        format: of the numbers, None for exact activations.
-        scale: of the grid, [] or [O].
-        shift: of the channels, int32 [I]; zeros for weights.
-    """
-
-    format: Format | None
-    scale: jax.Array
-    shift: jax.Array
-
-
-def _activations(
-    x: jax.Array,
-    format: Format | None,
-    scale: jax.Array,
-    shift: jax.Array,
-) -> jax.Array:
-    if format is None:
-        return x
-    fine = scale * jnp.exp2(-shift.astype(jnp.float32))
-    return minifloat.to_values(x, format, fine)
-
-
-def _minmax(
-    x: jax.Array, w: jax.Array, bits: tuple[int, int]
-) -> QuantizedLinear:
-    of_w, of_x = start_format(bits[0]), None
-    shift = jnp.zeros(x.shape[1], jnp.int32)
-    act_scale = jnp.ones(())
-    if bits[1] != EXACT_BITS:
-        of_x = start_format(bits[1])
-        act_scale = minifloat.scale_of(of_x, jnp.abs(x).max())
-    weight_scale = minifloat.scale_of(of_w, jnp.abs(w).max(0))
-    return _made(
-        w, _Side(of_w, weight_scale, shift), _Side(of_x, act_scale, shift)
-    )
-
-
-def _made(w: jax.Array, of_w: _Side, of_x: _Side) -> QuantizedLinear:
-    assert of_w.format is not None
-    codes = minifloat.encode(w.T, of_w.format, of_w.scale[:, None])
-    if of_w.format.bits <= 4:
-        codes = minifloat.pack(codes)
-    return QuantizedLinear(
-        codes,
-        of_w.scale,
-        of_x.scale,
-        of_x.shift.astype(jnp.int8),
-        of_w.format,
-        of_x.format,
-        w.shape[0],
-    )
-
-
-def _candidates(bias: jax.Array, search: str) -> jax.Array:
-    """Biases that are tried beside a first one of any shape, [C, ...]."""
-    if search == "paper":
-        ratios = jnp.asarray(_GAMMAS, jnp.float32)
-        return ratios.reshape(-1, *(1,) * bias.ndim) * bias[None]
-    fine = search == "fine"
-    offsets = jnp.asarray(_FINE if fine else _OFFSETS, jnp.float32)
-    return offsets.reshape(-1, *(1,) * bias.ndim) + bias[None]
-
-
-def _searched(
-    x: jax.Array,
-    w: jax.Array,
-    bits: tuple[int, int],
-    shifted: bool,
-    search: str,
-) -> QuantizedLinear:
-    """Weights and activations in turn, each at the other's present state.
-
-    Such a search ends where neither alone can do better. The paper starts with
-    the largest activation on the largest code of one format; "offset" also with
-    each format as it is best for exact weights.
-    """
-    exact = _Side(None, jnp.ones(()), jnp.zeros(x.shape[1], jnp.int32))
-    if bits[1] == EXACT_BITS:
-        return _made(w, _best_weights(x, w, exact, bits[0], search)[0], exact)
-    formats = minifloat.formats(bits[1])
-    tried = functools.partial(
-        _best_activations, x, w, shifted=shifted, search=search
-    )
-    starts = [_first(x, start_format(bits[1]), shifted)]
-    if search == "offset":
-        starts += [tried(w, (format,)) for format in formats]
-    ends = []
-    for of_x in starts:
-        of_w, error = _best_weights(x, w, of_x, bits[0], search)
-        for _ in range(ROUNDS - 1):
-            assert of_w.format is not None
-            q = minifloat.to_values(w, of_w.format, of_w.scale)
-            of_x = tried(q, formats)
-            of_w, error = _best_weights(x, w, of_x, bits[0], search)
-        ends.append((error, of_w, of_x))
-    _, of_w, of_x = min(ends, key=lambda end: end[0])
-    return _made(w, of_w, of_x)
-
-
-def _first(x: jax.Array, format: Format, shifted: bool) -> _Side:
-    """Activations before a search: the largest number on the largest code."""
-    bias, channels = _biases(x, format, shifted)
-    scale, shift = _at(bias, channels, format)
-    return _Side(format, scale, jnp.broadcast_to(shift, x.shape[1:]))
-
-
-def _biases(
-    x: jax.Array, format: Format, shifted: bool
-) -> tuple[jax.Array, jax.Array | None]:
-    """The first bias of a tensor, [], and those of its channels, [I]."""
-    if not shifted:
-        return minifloat.bias_for(format, jnp.abs(x).max()), None
-    most = jnp.abs(x).max(0)
-    # A channel that is always zero may have any scale: the largest's.
-    most = jnp.where(most > 0, most, jnp.abs(x).max())
-    channels = minifloat.bias_for(format, most)
-    return channels.min(), channels
-
-
-def _at(
-    bias: jax.Array, channels: jax.Array | None, format: Format
-) -> tuple[jax.Array, jax.Array]:
-    """Scale [] and shift of the channels (eq. 15) at a bias of the tensor."""
-    scale = _scale(bias, format)
-    if channels is None:
-        return scale, jnp.zeros((), jnp.int32)
-    shift = jnp.round(channels - bias)
-    most = 2**format.exponent_bits - 1
-    return scale, jnp.clip(shift, 0, most).astype(jnp.int32)
-
-
-def _scale(bias: jax.Array, format: Format) -> jax.Array:
-    """The scale of a bias, 2^-bias, of the grid as `minifloat` has it."""
-    return minifloat.scale_of(format, format.top * jnp.exp2(-bias))
-
-
-@functools.partial(jax.jit, static_argnames=("format", "search"))
-def _weight_errors(
-    w: jax.Array,
-    gram: jax.Array,
-    cross: jax.Array,
-    format: Format,
-    search: str,
-) -> tuple[jax.Array, jax.Array]:
-    """Least error of every output over candidates, [O], and its scale [O].
-
-    Args:
-        w: [I, O].
-        gram: X^T X of the activations as they are quantised, [I, I].
-        cross: X^T Y, Y the outputs of the layer itself, [I, O].
-        format: of the weights.
-        search: of the candidates.
-    """
-
-    def one(best: tuple, bias: jax.Array) -> tuple[tuple, None]:
-        least, chosen = best
-        q = minifloat.to_values(w, format, _scale(bias, format))
-        # |Y - X q|^2 less |Y|^2, column by column.
-        error = jnp.sum(q * (gram @ q - 2 * cross), 0)
-        better = error < least
-        least = jnp.where(better, error, least)
-        return (least, jnp.where(better, bias, chosen)), None
-
-    bias = minifloat.bias_for(format, _positive(jnp.abs(w).max(0)))
-    best = jnp.full(w.shape[1], jnp.inf), bias
-    best, _ = jax.lax.scan(one, best, _candidates(bias, search))
-    if search == "offset":
-        best, _ = jax.lax.scan(one, best, _candidates(best[1], "fine"))
-    return best[0], _scale(best[1], format)
-
-
-def _positive(most: jax.Array) -> jax.Array:
-    """Maxima; that of an output without weights is of no matter."""
-    return jnp.where(most > 0, most, 1)
-
-
-def _best_weights(
-    x: jax.Array, w: jax.Array, of_x: _Side, bits: int, search: str
-) -> tuple[_Side, float]:
-    """Weights for activations, and their error less that of all zeros."""
-    quantised = _activations(x, of_x.format, of_x.scale, of_x.shift)
-    gram = quantised.T @ quantised
-    cross = (quantised.T @ x) @ w
-    found = {
-        format: _weight_errors(w, gram, cross, format, search)
-        for format in minifloat.formats(bits)
-    }
-    errors = {format: float(row[0].sum()) for format, row in found.items()}
-    best = min(errors, key=errors.__getitem__)
-    zero = jnp.zeros(w.shape[0], jnp.int32)
-    return _Side(best, found[best][1], zero), errors[best]
-
-
-@functools.partial(jax.jit, static_argnames=("format", "search"))
-def _activation_errors(
-    x: jax.Array,
-    quadratic: jax.Array,
-    target: jax.Array,
-    bias: jax.Array,
-    channels: jax.Array | None,
-    format: Format,
-    search: str,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Least error over candidates, [], with its scale [] and shift [I].
-
-    Args:
-        x: [B, I].
-        quadratic: W W^T of the weights as they are quantised, [I, I].
-        target: Y W^T, Y the outputs of the layer itself, [B, I].
-        bias: first one of the tensor, [].
-        channels: those of the channels, [I]; None has no shift.
-        format: of the activations.
-        search: of the candidates.
-    """
-
-    def error(bias: jax.Array) -> jax.Array:
-        q = _activations(x, format, *_at(bias, channels, format))
-        return jnp.sum(q * (q @ quadratic - 2 * target))
-
-    biases = _candidates(bias, search)
-    errors = jax.lax.map(error, biases)
-    if search == "offset":
-        fine = _candidates(biases[jnp.argmin(errors)], "fine")
-        biases = jnp.concatenate([biases, fine])
-        errors = jnp.concatenate([errors, jax.lax.map(error, fine)])
-    at = jnp.argmin(errors)
-    scale, shift = _at(biases[at], channels, format)
-    return errors[at], scale, jnp.broadcast_to(shift, x.shape[1:])
-
-
-def _best_activations(
-    x: jax.Array,
-    w: jax.Array,
-    q: jax.Array,
-    formats: tuple[Format, ...],
-    *,
-    shifted: bool,
-    search: str,
-) -> _Side:
-    """Activations for weights q [I, O] in place of w."""
-    some = x[:: -(-len(x) // _VECTORS)]
-    quadratic, target = q @ q.T, (some @ w) @ q.T
-    found = {
-        format: _activation_errors(
-            some,
-            quadratic,
-            target,
-            *_biases(x, format, shifted),
-            format=format,
-            search=search,
+    if sensitivity is None:
+        return
+    if sensitivity.shape != (len(x), w.shape[1]):
+        raise checks.UsageError(
+            f"sensitivity has shape {sensitivity.shape}, but must be [B, O],"
+            f" {(len(x), w.shape[1])}."
         )
-        for format in formats
-    }
-    best = min(found, key=lambda format: float(found[format][0]))
-    return _Side(best, *found[best][1:])
+    checks.in_range("the sensitivity", sensitivity, 0)
+    if checks.concrete(sensitivity) and not np.any(np.asarray(sensitivity)):
+        raise checks.UsageError(
+            "the sensitivity is zero everywhere, so that no error counts."
+        )
+    if grain != "tensor" or METHODS[method].scales == "minmax":
+        raise checks.UsageError(
+            f"method {method!r} with grain {grain!r} compares no outputs; a"
+            " sensitivity is for the searches of fpq, with grain 'tensor'."
+        )

@@ -1,8 +1,10 @@
-"""The command line: `jaxedge run|chips|report`.
+"""The command line: `jaxedge run|chips|report|quantize|eval`.
 
     jaxedge run --config=configs/x.py:arg --workdir=DIR --config.field=value
     jaxedge chips --config=configs/x.py:arg --workdir=DIR
     jaxedge report --workdir=DIR
+    jaxedge quantize --model=DIR --out=DIR [--config.quantize.method=fpq]
+    jaxedge eval --model=DIR [--reference=DIR] [--tasks=wikitext2,piqa]
 
 `run` trains, studies and reports, or goes on where it was stopped; `chips`
 studies a trained network again on the config's hardware, and sweeps what
@@ -11,6 +13,12 @@ field=level,level); `report` draws the page anew.
 
 `chips --distributed=host:port,process,processes` (or =auto on a cluster) shares
 a study among processes that see the same workdir.
+
+`quantize` puts a pretrained transformer into small numbers (`recipes.llm_fp4`;
+a folder of Hugging Face's transformers, a file of llama2.c, or "minilm"), and
+goes on where it was stopped; `eval` scores one, of either kind, beside the
+network that it was: --length tokens a sequence, --most sequences or questions a
+task, --out=FILE keeps the scores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +32,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxedge.core import checks
 
-COMMANDS = ("run", "chips", "report")
+COMMANDS = ("run", "chips", "report", "quantize", "eval")
 
 
 def console(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +56,8 @@ def console(argv: Sequence[str] | None = None) -> int:
 def _command(command: str, arguments: list[str]) -> int:
     if command not in COMMANDS:
         raise checks.unknown("command", command, COMMANDS)
+    if command in _MODEL_FLAGS:
+        return _model_command(command, arguments)
     options = parse(arguments, needs_config=command != "report")
     folder = Path(options.workdir)
     # Only now: the heavy rooms load after the command line is known good.
@@ -77,6 +87,108 @@ def _command(command: str, arguments: list[str]) -> int:
             return 1
     print(f"report: {page}")
     return 0
+
+
+# Flags of the commands on pretrained transformers, and which are needed.
+_MODEL_FLAGS = {
+    "quantize": ("model", "out", "data_root"),
+    "eval": (
+        "model", "reference", "tasks", "data_root", "out", "length", "most",
+    ),
+}  # fmt: skip
+_NEEDED = {"quantize": ("model", "out"), "eval": ("model",)}
+
+
+def _model_command(command: str, arguments: list[str]) -> int:
+    values = parse_model(command, arguments)
+    from jaxedge.run import loop, quantize, spread_over_cores
+
+    spread_over_cores()
+    if command == "eval":
+        quantize.evaluate(
+            values.model,
+            [task for task in (values.tasks or "").split(",") if task],
+            reference=values.reference,
+            data_root=values.data_root,
+            length=values.length,
+            most=values.most,
+            out=values.out,
+        )
+        return 0
+    with loop.Stop().listening() as stop:
+        try:
+            page = quantize.quantize(
+                values.model,
+                values.out,
+                values.config,
+                values.data_root,
+                stop,
+            )
+        except loop.Preempted as stopped:
+            print(f"jaxedge: {stopped}; the same command goes on from there.")
+            return 0
+    print(f"report: {page}")
+    return 0
+
+
+def parse_model(command: str, arguments: Sequence[str]) -> Any:
+    """Reads the flags of "quantize" or "eval".
+
+    Without --config the config of "quantize" is `llm_fp4.defaults`.
+
+    Raises:
+        UsageError: as `parse`.
+    """
+    values = flags.FlagValues()
+    for name in _MODEL_FLAGS[command]:
+        if name in ("length", "most"):
+            default = 128 if name == "length" else None
+            flags.DEFINE_integer(
+                name, default, "Number.", lower_bound=2, flag_values=values
+            )
+        else:
+            flags.DEFINE_string(name, None, "Path.", flag_values=values)
+    rest = list(arguments)
+    empty: list[str] = []
+    if command == "quantize":
+        from jaxedge.recipes import llm_fp4
+
+        if _source(arguments):
+            config_flags.DEFINE_config_file(
+                "config", None, "How.", lock_config=True, flag_values=values
+            )
+            known = dict(_paths(_config_of(arguments)))
+        else:
+            config_flags.DEFINE_config_dict(
+                "config", llm_fp4.defaults(), flag_values=values
+            )
+            known = dict(_paths(llm_fp4.defaults()))
+        for argument in arguments:
+            if argument.lstrip("-").startswith("config."):
+                _check_field(_name(argument).removeprefix("config."), known)
+        empty = [a for a in arguments if _is_empty(a)]
+        rest = [a for a in arguments if a not in empty]
+    left = _parse(values, rest)
+    for argument in empty:
+        _set_none(values.config, _name(argument).split(".")[1:])
+    if left:
+        raise checks.UsageError(
+            f"{left[0]!r} is no flag; flags start with -- and are written"
+            " --name=value."
+        )
+    for name in _NEEDED[command]:
+        if not getattr(values, name):
+            raise checks.UsageError(
+                f"no --{name} was given; for example --{name}=runs/network."
+            )
+    return values
+
+
+def _config_of(arguments: Sequence[str]) -> Any:
+    """The config of a file as it is without overrides."""
+    values = _flags()
+    _parse(values, _source(arguments))
+    return values.config
 
 
 def parse(arguments: Sequence[str], needs_config: bool = True) -> Any:
@@ -151,7 +263,7 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     try:
         rest = values(sys.argv)[1:]
         # A file that failed to load says so only when the config is used.
-        list(values.config or ())
+        list(getattr(values, "config", None) or ())
         return rest
     except Exception as error:  # noqa: BLE001 - a config is a program
         text = str(error).strip() or type(error).__name__

@@ -1,0 +1,596 @@
+"""LLM-FP4: a pretrained transformer in small floating-point numbers.
+
+arXiv:2310.16836. Every matrix is calibrated with what it sees in the network as
+it was trained (appendix F), without any training. `open_model` reads a network,
+`calibration` the texts, `layers` quantises one matrix after the other, `assess`
+says what is left of the network.
+
+Letters: N texts, T tokens of one, W width.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+import numpy as np
+
+from jaxedge import data
+from jaxedge.core import checks
+from jaxedge.core.keys import stream
+from jaxedge.core.trees import map_named
+from jaxedge.data import byte_pairs, choices, docstrings, text, tokenizers
+from jaxedge.hardware.weights import TABLE
+from jaxedge.models import (
+    encoder,
+    hugging_face,
+    language,
+    llama2c,
+    minilm,
+    packed,
+    quantized,
+    similarity,
+    transformer,
+)
+from jaxedge.models.encoder import Encoder
+from jaxedge.models.transformer import Decoder
+from jaxedge.quantize import fpq, search
+from jaxedge.quantize.layer import Rows
+from jaxedge.recipes import settings
+
+OWN, DOCSTRINGS = "own", "docstrings"
+MINILM = "minilm"
+# Sentences of an assessment of an encoder, and of a text for calibration.
+_SENTENCES = 256
+Progress = Callable[[int, int], None]
+
+
+class Quantize(NamedTuple):
+    """Into which numbers.
+
+    Attributes:
+        weight_bits: 2 to 8.
+        act_bits: 2 to 8; 16 leaves activations as they are.
+        embedding_bits: of the table of a decoder's tokens, with a scale for
+            each; None leaves it as it is.
+        method: of `quantize.search.METHODS`.
+        search: candidates, "offset" or "paper".
+        grain: "tensor" or a block format of `quantize.blocks.NAMED`.
+        damp: of the methods that compensate (gptq).
+        layers: regular expression, searched in the path of each matrix.
+        kv: block format of the keys and values that a decoder keeps; None
+            keeps them as they are.
+    """
+
+    weight_bits: int
+    act_bits: int
+    embedding_bits: int | None
+    method: str
+    search: str
+    grain: str
+    damp: float
+    layers: str
+    kv: str | None
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        checks.choice("quantize.method", self.method, search.METHODS)
+        checks.choice("quantize.search", self.search, search.SEARCHES)
+        checks.in_range("quantize.damp", self.damp, 0, open_low=True)
+        for name in ("weight_bits", "act_bits", "embedding_bits"):
+            bits = getattr(self, name)
+            if bits is None or (name, bits) == ("act_bits", search.EXACT_BITS):
+                continue
+            checks.whole(f"quantize.{name}", bits, 2)
+            checks.in_range(f"quantize.{name}", bits, high=8)
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """Arguments of `quantize.search.linear`."""
+        return {
+            "bits": (self.weight_bits, self.act_bits),
+            "method": self.method,
+            "search": self.search,
+            "grain": self.grain,
+            "damp": self.damp,
+        }
+
+
+class Calibration(NamedTuple):
+    """With what.
+
+    Attributes:
+        text: "docstrings" of Python's standard library; "own", which a decoder
+            writes itself; a text of `data.text`; or the path of a text file,
+            an encoder's with a sentence a line.
+        sequences: N.
+        tokens: T; the paper says 2,048 of LLaMA and its code takes 1,024.
+        vectors: most that a matrix is calibrated with; None takes all.
+    """
+
+    text: str
+    sequences: int
+    tokens: int
+    vectors: int | None
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        checks.whole("calibration.sequences", self.sequences, 1)
+        checks.whole("calibration.tokens", self.tokens, 4)
+        if self.vectors is not None:
+            checks.whole("calibration.vectors", self.vectors, 1)
+
+
+class Settings(NamedTuple):
+    """A config of this recipe, checked."""
+
+    quantize: Quantize
+    calibration: Calibration
+
+
+def defaults() -> ConfigDict:
+    """W4A4 by the paper's method, with offsets that have no unit."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "quantize": {
+                "weight_bits": 4,
+                "act_bits": 4,
+                "embedding_bits": placeholder(int),
+                "method": "fpq",
+                "search": "offset",
+                "grain": "tensor",
+                "damp": 0.01,
+                "layers": "kernel$",
+                "kv": placeholder(str),
+            },
+            "calibration": {
+                "text": DOCSTRINGS,
+                "sequences": 32,
+                "tokens": 128,
+                "vectors": placeholder(int),
+            },
+        }
+    )
+
+
+def parse(config: Any) -> Settings:
+    """Unpacks a config; raises UsageError for a bad or unknown field."""
+    return settings.unpack_sections(Settings, config)
+
+
+class Opened(NamedTuple):
+    """A network and its tokens.
+
+    Attributes:
+        model: an `Encoder` or a `Decoder`.
+        variables: its parameters.
+        encode: text to tokens, as a sequence begins.
+        batch: texts, T -> tokens [N, T] and mask [N, T]; of encoders.
+        files: those that belong to it, by name.
+        note: of a network of small numbers, what it was made of.
+    """
+
+    model: Encoder | Decoder
+    variables: Any
+    encode: Callable[[str], Sequence[int]]
+    batch: Callable[[Sequence[str], int], tuple[np.ndarray, np.ndarray]] | None
+    files: Mapping[str, Path]
+    note: Mapping[str, Any]
+
+
+def open_model(path: str | os.PathLike[str]) -> Opened:
+    """Reads a network with its tokenizer.
+
+    Args:
+        path: a folder of Hugging Face's transformers (`models.hugging_face`)
+            or of `models.packed`; a file of llama2.c with its tokenizer
+            tok*.bin beside it; or "minilm", the encoder of an installed
+            package (`models.minilm`).
+
+    Raises:
+        UsageError: for what is missing, damaged or not supported, or a
+            tokenizer of more tokens than the network has.
+    """
+    if str(path) == MINILM:
+        path = minilm.folder()
+    path = Path(path)
+    note: Mapping[str, Any] = {}
+    if path.suffix == ".bin":
+        model, variables = llama2c.load(path)
+        folder = path.parent
+    elif packed.holds(path):
+        model, variables, note = packed.load(path)
+        folder = path
+    else:
+        model, variables, *_ = hugging_face.load(path)
+        folder = path
+    own = sorted(folder.glob("tok*.bin"))
+    if own and not (folder / "tokenizer.json").is_file():
+        pairs = byte_pairs.load(own[0], model.vocabulary)
+        files = {own[0].name: own[0]}
+        return Opened(model, variables, pairs.encode, None, files, note)
+    found = tokenizers.load(folder)
+    found.check(model.vocabulary)
+    names = ("tokenizer.json", "tokenizer_config.json")
+    files = {n: folder / n for n in names if (folder / n).is_file()}
+
+    def encode(text: str) -> Sequence[int]:
+        return found.inner.encode(text).ids
+
+    return Opened(model, variables, encode, found.encode, files, note)
+
+
+class Texts(NamedTuple):
+    """Tokens to calibrate with.
+
+    Attributes:
+        tokens: [N, T] int32.
+        mask: 1 where a token is no padding, [N, T].
+    """
+
+    tokens: np.ndarray
+    mask: np.ndarray
+
+
+def calibration(
+    opened: Opened,
+    given: Calibration,
+    root: str | os.PathLike[str] | None,
+    key: jax.Array,
+) -> Texts:
+    """The tokens of a config.
+
+    Args:
+        opened: the network.
+        given: which.
+        root: the data root, for texts of `data.text`.
+        key: draws what a decoder writes, consumed.
+
+    Raises:
+        UsageError: for a text that is missing or too short, or a network that
+            cannot write one.
+    """
+    if given.text == OWN:
+        if not isinstance(opened.model, Decoder):
+            raise checks.UsageError(
+                "calibration.text is 'own', but an encoder writes no text; use"
+                " 'docstrings', or a file with a sentence a line."
+            )
+        tokens = written(opened, given.sequences, given.tokens, key)
+        return Texts(tokens, np.ones_like(tokens))
+    lines = _lines(given.text, root)
+    if isinstance(opened.model, Encoder):
+        assert opened.batch is not None
+        some = lines[-given.sequences :]
+        if len(some) < given.sequences:
+            raise checks.UsageError(
+                f"calibration.text {given.text!r} has {len(lines)} lines, but"
+                f" calibration.sequences is {given.sequences}."
+            )
+        return Texts(*opened.batch(some, given.tokens))
+    tokens = windows(opened, "\n".join(lines), given.tokens, given.sequences)
+    if len(tokens) < given.sequences:
+        raise checks.UsageError(
+            f"calibration.text {given.text!r} has {len(tokens)} sequences of"
+            f" {given.tokens} tokens, but calibration.sequences is"
+            f" {given.sequences}."
+        )
+    return Texts(tokens, np.ones_like(tokens))
+
+
+def written(
+    opened: Opened, sequences: int, length: int, key: jax.Array
+) -> np.ndarray:
+    """Texts that a decoder writes by chance, tokens [N, T]."""
+    begin = list(opened.encode(""))[:1] or [0]
+    prompt = jnp.full((sequences, 1), begin[0], jnp.int32)
+    model = opened.model
+    assert isinstance(model, Decoder)
+    write = jax.jit(
+        lambda variables, key: transformer.generate(
+            model, variables, prompt, length, key=key
+        )
+    )
+    return np.asarray(write(opened.variables, key))
+
+
+def windows(
+    opened: Opened, text: str, length: int, most: int | None = None
+) -> np.ndarray:
+    """A text cut into sequences of tokens, [N, T]; the rest is dropped."""
+    if most is not None:
+        # No more than are needed, a character a token or more.
+        text = text[: 16 * most * length]
+    tokens = np.asarray(opened.encode(text), np.int32)
+    n = len(tokens) // length
+    return tokens[: n * length].reshape(n, length)[:most]
+
+
+def _lines(name: str, root: str | os.PathLike[str] | None) -> list[str]:
+    if name == DOCSTRINGS:
+        return list(docstrings.sentences())
+    if name in text.TEXTS:
+        found = text.part(name, "train", _text_root(name, root))
+    elif Path(name).is_file():
+        found = Path(name).read_text(encoding="utf-8")
+    else:
+        raise checks.unknown(
+            "text (and no file)", name, (OWN, DOCSTRINGS, *text.TEXTS)
+        )
+    return [line.strip() for line in found.splitlines() if line.strip()]
+
+
+def _text_root(name: str, root: str | os.PathLike[str] | None) -> Path:
+    return data.find_root(f"the text {name!r}", "text", root)
+
+
+class Layer(NamedTuple):
+    """One matrix that was quantised.
+
+    Attributes:
+        path: of it.
+        leaf: with its codes.
+        record: what a report says: formats, bytes, the squared error of the
+            outputs over their square, and the sizes of the channels.
+    """
+
+    path: str
+    leaf: quantized.Quantized
+    record: dict[str, Any]
+
+
+def layers(
+    opened: Opened,
+    texts: Texts,
+    given: Settings,
+    done: Callable[[str], quantized.Quantized | None] = lambda path: None,
+) -> Iterator[Layer]:
+    """Quantises matrix after matrix, in the order of the network.
+
+    Args:
+        opened: the network as it was trained.
+        texts: to calibrate with.
+        given: how.
+        done: what is known of a path from before, or None.
+    """
+    seen = observed(opened, texts, given)
+    paths: dict[str, jax.Array] = {}
+    map_named(paths.__setitem__, opened.variables)
+    for path, x in seen.items():
+        leaf = done(path)
+        if leaf is None:
+            leaf = quantized.quantise(
+                path, paths[path], x, **given.quantize.how
+            )
+        yield Layer(path, leaf, _record(leaf, paths[path], x))
+
+
+def matrices(opened: Opened, pattern: str) -> list[str]:
+    """Paths of the matrices that are quantised."""
+    return sorted(quantized.matching(opened.variables, pattern))
+
+
+def observed(
+    opened: Opened, texts: Texts, given: Settings
+) -> dict[str, jax.Array]:
+    """What each matrix sees, [B, I], without padding."""
+    tokens = jnp.asarray(texts.tokens)
+    real = np.flatnonzero(texts.mask.reshape(-1))
+    limit = given.calibration.vectors
+    if limit is not None:
+        real = real[:: max(1, len(real) // limit)][:limit]
+    extra: dict[str, Any] = {}
+    if isinstance(opened.model, Encoder):
+        extra["mask"] = jnp.asarray(texts.mask)
+    return quantized.inputs(
+        lambda variables: opened.model.apply(variables, tokens, **extra),
+        opened.variables,
+        given.quantize.layers,
+        rows=real,
+    )
+
+
+def tables(opened: Opened, bits: int | None) -> dict[str, Rows]:
+    """The tables of a decoder in small numbers, by path."""
+    found: dict[str, Rows] = {}
+    if bits is None:
+        return found
+    if not isinstance(opened.model, Decoder):
+        raise checks.UsageError(
+            f"quantize.embedding_bits is {bits}, but it is for decoders; use"
+            " None."
+        )
+
+    def one(path: str, leaf: Any) -> None:
+        if path.endswith(TABLE):
+            found[path] = fpq.table(leaf, bits)
+
+    map_named(one, opened.variables)
+    return found
+
+
+def assemble(
+    opened: Opened,
+    leaves: Mapping[str, quantized.Quantized],
+    small: Mapping[str, Rows],
+    kv: str | None = None,
+) -> Opened:
+    """The network with these matrices and tables."""
+
+    def one(path: str, leaf: Any) -> Any:
+        if path in small:
+            return small[path].values
+        return leaves.get(path, leaf)
+
+    model = opened.model
+    if kv is not None:
+        if not isinstance(model, Decoder):
+            raise checks.UsageError(
+                f"quantize.kv is {kv!r}, but an encoder keeps no keys; use"
+                " None."
+            )
+        model = dataclasses.replace(model, kv=kv)
+    variables = map_named(one, opened.variables)
+    return opened._replace(model=model, variables=variables)
+
+
+def _record(
+    leaf: quantized.Quantized, w: jax.Array, x: jax.Array
+) -> dict[str, Any]:
+    layer = leaf.layer
+    error, most = _measured(leaf, w, x)
+    blocks = layer.act_blocks
+    act = layer.act_format.name if layer.act_format else "exact"
+    return {
+        "shape": list(leaf.shape),
+        "weight_format": layer.weight_format.name,
+        "act_format": blocks.format.name if blocks else act,
+        "bits_per_weight": 8 * layer.nbytes / leaf.size,
+        "error": float(error),
+        "channel_most": np.asarray(most).tolist(),
+        "shifted": float(jnp.mean(layer.shift_I > 0)),
+    }
+
+
+@jax.jit
+def _measured(
+    leaf: quantized.Quantized, w: jax.Array, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    y = x @ w.reshape(-1, w.shape[-1])
+    off = leaf.layer.apply(x) - y
+    return jnp.sum(off**2) / jnp.sum(y**2), jnp.abs(x).max(0)
+
+
+def embed(
+    opened: Opened, sentences: Sequence[str], length: int = 48, batch: int = 32
+) -> np.ndarray:
+    """Embeddings of sentences by an encoder, [N, W]."""
+    assert opened.batch is not None and isinstance(opened.model, Encoder)
+    tokens, mask = opened.batch(sentences, length)
+    fill = -len(tokens) % batch
+    rows = np.concatenate([np.arange(len(tokens)), np.zeros(fill, int)])
+    found = [
+        _embed(opened.model, opened.variables, tokens[part], mask[part])
+        for part in rows.reshape(-1, batch)
+    ]
+    return np.concatenate(found)[: len(tokens)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(model: Encoder, variables: Any, tokens: Any, mask: Any) -> Any:
+    hidden: Any = model.apply(variables, tokens, mask=mask)
+    return encoder.sentence_embedding(hidden, mask)
+
+
+def assess(
+    opened: Opened,
+    tasks: Sequence[str],
+    root: str | os.PathLike[str] | None = None,
+    *,
+    reference: Opened | None = None,
+    length: int = 128,
+    most: int | None = None,
+    batch: int = 8,
+    progress: Callable[[str], Progress | None] = lambda task: None,
+) -> dict[str, dict[str, float]]:
+    """What a network scores.
+
+    Args:
+        opened: the network.
+        tasks: of a decoder: texts of `data.text` (perplexity of the test
+            split), sets of `data.choices` (accuracy), or "own" (perplexity of
+            what the reference, or the network itself, writes). Of an encoder:
+            "docstrings", similarity to the reference's embeddings.
+        root: the data root.
+        reference: the network as it was.
+        length: T.
+        most: sequences, or questions, of a task; None takes all.
+        batch: sequences at once.
+        progress: of a task, a function of what is done and of all.
+
+    Returns:
+        By task, scores by name.
+
+    Raises:
+        UsageError: for a task that is unknown or not for this network.
+    """
+    for task in tasks:
+        checks.choice("task", task, known_tasks(opened.model))
+    found = {}
+    for task in tasks:
+        report = progress(task)
+        if isinstance(opened.model, Encoder):
+            found[task] = _similar(opened, reference, most)
+        elif task in choices.FILES:
+            asked = choices.load(task, root)[:most]
+            answers = language.answer(
+                asked,
+                opened.encode,
+                opened.model,
+                opened.variables,
+                batch=batch,
+                progress=report,
+            )
+            found[task] = {
+                "accuracy": answers.acc,
+                "accuracy_error": answers.acc_error,
+                "accuracy_norm": answers.acc_norm,
+                "accuracy_norm_error": answers.acc_norm_error,
+            }
+        else:
+            tokens = _test_tokens(opened, task, root, reference, length, most)
+            value = language.perplexity(
+                opened.model,
+                opened.variables,
+                tokens,
+                batch=batch,
+                progress=report,
+            )
+            found[task] = {"perplexity": value}
+    return found
+
+
+def known_tasks(model: Encoder | Decoder) -> tuple[str, ...]:
+    """The tasks of a network."""
+    if isinstance(model, Encoder):
+        return (DOCSTRINGS,)
+    return (OWN, *text.TEXTS, *choices.FILES)
+
+
+def _similar(
+    opened: Opened, reference: Opened | None, most: int | None
+) -> dict[str, float]:
+    if reference is None:
+        raise checks.UsageError(
+            "an encoder is assessed beside the network that it was; give"
+            " --reference."
+        )
+    # The calibration takes its sentences from the other end.
+    sentences = docstrings.sentences()[: most or _SENTENCES]
+    found = similarity.compare(
+        embed(opened, sentences), embed(reference, sentences)
+    )
+    return found._asdict()
+
+
+def _test_tokens(
+    opened: Opened,
+    task: str,
+    root: str | os.PathLike[str] | None,
+    reference: Opened | None,
+    length: int,
+    most: int | None,
+) -> np.ndarray:
+    if task == OWN:
+        # Another key than that of the calibration.
+        key = stream(jax.random.key(0), "assess")
+        return written(reference or opened, most or 32, length, key)
+    found = text.part(task, "test", _text_root(task, root))
+    return windows(opened, found, length, most)
