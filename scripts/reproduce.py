@@ -6,7 +6,8 @@ the same network in digital weights and in cells. An entry of
 `reproduce_pruning.ENTRIES` repeats edge pruning at several settings, one of
 `reproduce_tables.ENTRIES` tells the scores of vessels and of point sets, one of
 `reproduce_resnet.CONFIGS` puts a published network on a hundred chips;
-`half_sparse` compares pairs of cells under read noise, and one of
+`half_sparse` compares pairs of cells under read noise, an entry of
+`reproduce_llm_fp4.ENTRIES` a transformer in small numbers, and one of
 `reproduce_bench.BENCHES` is a measurement of speed.
 """
 
@@ -24,6 +25,7 @@ import jax
 import numpy as np
 import reproduce_bench
 import reproduce_half_sparse
+import reproduce_llm_fp4
 import reproduce_pruning
 import reproduce_resnet
 import reproduce_tables
@@ -59,7 +61,10 @@ def console(arguments: Sequence[str]) -> int:
     compared = reproduce_pruning.ENTRIES
     tables = reproduce_tables.ENTRIES
     published, benches = reproduce_resnet.CONFIGS, reproduce_bench.BENCHES
-    names = [*CONFIGS, *compared, *tables, *published, sparse, *benches]
+    small = reproduce_llm_fp4.ENTRIES
+    names = [
+        *CONFIGS, *compared, *tables, *published, sparse, *small, *benches,
+    ]  # fmt: skip
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
         return 0 if not arguments else 2
@@ -78,6 +83,8 @@ def console(arguments: Sequence[str]) -> int:
                 reproduce(name, seeds, rest, stop)
             elif name == sparse:
                 reproduce_pairs(rest, stop)
+            elif name in small:
+                quantise(name, seeds, rest, stop)
             elif name in benches:
                 measure(name, rest)
             elif name in compared:
@@ -154,6 +161,22 @@ def reproduce_pairs(rest: Sequence[str], stop: loop.Stop) -> None:
     found = half.reproduce(rest, folder, stop)
     write(half.NAME, rest, started, found, half.page)
     half.draw(found, ROOT / "docs" / "results" / f"{half.NAME}.svg")
+
+
+def quantise(
+    name: str, seeds: int, rest: Sequence[str], stop: loop.Stop
+) -> None:
+    """A transformer by many methods; writes docs/results/NAME.{json,md,svg}."""
+    started, small = commit(), reproduce_llm_fp4
+    folder = ROOT / "runs" / "reproduce" / name
+    found = small.reproduce(name, seeds, rest, folder, stop)
+
+    def page(content: Mapping[str, Any]) -> list[str]:
+        lines = small.page(small.ENTRIES[name], content)
+        return [line.replace("NAME.svg", f"{name}.svg") for line in lines]
+
+    write(name, [f"--seeds={seeds}", *rest], started, found, page)
+    small.draw(name, found, RESULTS / f"{name}.svg")
 
 
 def measure(name: str, rest: Sequence[str]) -> None:

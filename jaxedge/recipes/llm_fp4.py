@@ -251,7 +251,7 @@ def calibration(
         opened: the network.
         given: which.
         root: the data root, for texts of `data.text`.
-        key: draws what a decoder writes, consumed.
+        key: draws which, and what a decoder writes; consumed.
 
     Raises:
         UsageError: for a text that is missing or too short, or a network that
@@ -268,21 +268,29 @@ def calibration(
     lines = _lines(given.text, root)
     if isinstance(opened.model, Encoder):
         assert opened.batch is not None
-        some = lines[-given.sequences :]
-        if len(some) < given.sequences:
+        # Those of an assessment come first.
+        free = lines[_SENTENCES if given.text == DOCSTRINGS else 0 :]
+        if len(free) < given.sequences:
             raise checks.UsageError(
                 f"calibration.text {given.text!r} has {len(lines)} lines, but"
                 f" calibration.sequences is {given.sequences}."
             )
+        some = [free[i] for i in _drawn(key, len(free), given.sequences)]
         return Texts(*opened.batch(some, given.tokens))
-    tokens = windows(opened, "\n".join(lines), given.tokens, given.sequences)
+    tokens = windows(opened, "\n".join(lines), given.tokens)
     if len(tokens) < given.sequences:
         raise checks.UsageError(
             f"calibration.text {given.text!r} has {len(tokens)} sequences of"
             f" {given.tokens} tokens, but calibration.sequences is"
             f" {given.sequences}."
         )
+    tokens = tokens[_drawn(key, len(tokens), given.sequences)]
     return Texts(tokens, np.ones_like(tokens))
+
+
+def _drawn(key: jax.Array, count: int, some: int) -> np.ndarray:
+    """Places of some of a number of things, each once."""
+    return np.asarray(jax.random.permutation(key, count)[:some])
 
 
 def written(
@@ -572,7 +580,6 @@ def _similar(
             "an encoder is assessed beside the network that it was; give"
             " --reference."
         )
-    # The calibration takes its sentences from the other end.
     sentences = docstrings.sentences()[: most or _SENTENCES]
     found = similarity.compare(
         embed(opened, sentences), embed(reference, sentences)
