@@ -130,7 +130,8 @@ def searched(
     starts = [_first(x, start_format(bits[1]), shifted)]
     if search == "offset":
         found = tried(w, formats(bits[1]))
-        starts += [side for side, _ in found[:_STARTS]]
+        # With more bits all formats are nearly as good.
+        starts += [side for side, _ in found[: _STARTS if bits[1] < 6 else 1]]
     ends = []
     for of_x in starts:
         of_w, error = _best_weights(x, w, of_x, bits[0], search, sensitivity)
