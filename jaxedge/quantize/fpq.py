@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.quantize import minifloat
-from jaxedge.quantize.layer import Rows, quantised
+from jaxedge.quantize.layer import Rows, fine_scale, quantised
 from jaxedge.quantize.layer import rows as layer_rows
 from jaxedge.quantize.minifloat import Format
 
@@ -207,7 +207,8 @@ class Form(NamedTuple):
             square = square * self.weights
         bowed = square.sum(0)
         if self.diagonal is not None:
-            bowed += jnp.sum(self.diagonal[:, None] * e**2, 0)
+            # As a product: XLA makes a slow loop of the sum.
+            bowed += self.diagonal @ e**2
         return flat + bowed
 
     @property
@@ -314,6 +315,7 @@ def _first(x: jax.Array, format: Format, shifted: bool) -> Side:
     return Side(format, scale, jnp.broadcast_to(shift, x.shape[1:]))
 
 
+@functools.partial(jax.jit, static_argnames=("format", "shifted"))
 def _biases(
     x: jax.Array, format: Format, shifted: bool
 ) -> tuple[jax.Array, jax.Array | None]:
@@ -361,6 +363,12 @@ def _weight_scales(
     return _scale(bias, format), errors
 
 
+_quantised = jax.jit(
+    lambda x, scale, shift, format: quantised(x, format, scale, shift),
+    static_argnames="format",
+)
+
+
 def _best_weights(
     x: jax.Array,
     w: jax.Array,
@@ -370,7 +378,7 @@ def _best_weights(
     sensitivity: jax.Array | None,
 ) -> tuple[Side, float]:
     """Weights for activations, and their error less a constant."""
-    q = quantised(x, of_x.format, of_x.scale, of_x.shift)
+    q = _quantised(x, of_x.scale, of_x.shift, format=of_x.format)
     of = form(q, x, w, sensitivity)
     found = {
         format: _weight_scales(w, of, format, search)
@@ -393,9 +401,13 @@ def _activation_scales(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Scale [] and shift [I] of vectors x [B, I], and their error, []."""
 
+    turned = x.T
+
     def error(bias: jax.Array, full: bool) -> jax.Array:
-        q = quantised(x, format, *_at(bias, channels, format))
-        return of.error((q - x).T, full).sum()
+        scale, shift = _at(bias, channels, format)
+        fine = fine_scale(scale, shift).reshape(-1, 1)
+        q = minifloat.to_values(turned, format, fine)
+        return of.error(q - turned, full).sum()
 
     best, least = _chosen(error, bias, search, of.exact)
     scale, shift = _at(best, channels, format)

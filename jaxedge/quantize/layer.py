@@ -149,5 +149,9 @@ def quantised(
     """Vectors [..., I] on a grid whose channels are finer by a shift [I]."""
     if format is None:
         return x
-    fine = scale * jnp.exp2(-shift.astype(jnp.float32))
-    return minifloat.to_values(x, format, fine)
+    return minifloat.to_values(x, format, fine_scale(scale, shift))
+
+
+def fine_scale(scale: jax.Array, shift: jax.Array) -> jax.Array:
+    """Scales of channels by that of all and their shifts, [I]."""
+    return scale * jnp.exp2(-shift.astype(jnp.float32))
