@@ -15,9 +15,12 @@ import numpy as np
 _LENGTHS = 20, 300
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def sentences() -> tuple[str, ...]:
-    """First paragraphs of docstrings, each once, in a fixed random order."""
+    """First paragraphs of docstrings, each once, in a fixed random order.
+
+    Reading them takes some seconds, once a process.
+    """
     found: dict[str, None] = {}
     for path in sorted(Path(os.__file__).parent.glob("*.py")):
         try:

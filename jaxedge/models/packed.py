@@ -60,7 +60,8 @@ def save(
     """Writes a network in one step.
 
     What the folder held is there, whole, until all is written; if the disk is
-    full it stays.
+    full it stays. Meanwhile the new one is .NAME.new beside it, and the old one
+    for a moment .NAME.old.
 
     Args:
         folder: replaced if it holds such a network, or is empty.
@@ -75,7 +76,7 @@ def save(
         UsageError: for a folder that holds something else, or cannot be
             written.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     check_target(folder)
     arrays, leaves = _flat(variables, tables or {})
     content = {
@@ -84,13 +85,12 @@ def save(
         "leaves": leaves,
         "note": dict(note or {}),
     }
-    new = folder.with_name(folder.name + ".new")
-    old = folder.with_name(folder.name + ".old")
+    text = json.dumps(content, indent=1) + "\n"
+    new, old = _beside(folder, "new"), _beside(folder, "old")
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        _library().save_file(arrays, new / TENSORS)
-        text = json.dumps(content, indent=1) + "\n"
+        _write(arrays, new / TENSORS)
         (new / NOTE).write_text(text, encoding="utf-8")
         for name, source in (files or {}).items():
             shutil.copyfile(source, new / name)
@@ -112,14 +112,14 @@ def save(
 
 def check_target(folder: Path) -> None:
     """Raises UsageError unless a network may be written there."""
-    old = folder.with_name(folder.name + ".old")
-    if old.exists() and not folder.exists():
-        old.rename(folder)  # Killed between the two steps of `save`.
-    if folder.is_dir() and (
-        (folder / NOTE).is_file() or not any(folder.iterdir())
-    ):
+    _library()
+    folder = folder.resolve()
+    if not folder.exists() and folder.name:
+        old = _beside(folder, "old")
+        if holds(old):  # Killed between the two renames of `save`.
+            old.rename(folder)
         return
-    if folder.exists():
+    if not folder.is_dir() or (any(folder.iterdir()) and not holds(folder)):
         raise checks.UsageError(
             f"{folder} exists and holds no network of jaxedge; choose another"
             " --out."
@@ -134,11 +134,11 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
     """
     folder = Path(folder)
     content = _note(folder / NOTE)
-    path = folder / TENSORS
+    library, path = _library(), folder / TENSORS
     if not path.is_file():
         raise checks.UsageError(f"{path} is missing; quantise again.")
     try:
-        arrays = _library().load_file(path)
+        arrays = library.numpy.load_file(path)
     except Exception as error:  # The library raises nothing narrower.
         raise checks.UsageError(
             f"{path} cannot be read ({error}); quantise again."
@@ -151,29 +151,34 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
         leaves = content["leaves"]
 
         def one(path: str, shape: Any) -> Any:
-            if path not in leaves:
-                return _same(path, jnp.asarray(arrays[path]), shape)
-            return _same(path, _leaf(path, leaves[path], arrays), shape)
+            if path in leaves:
+                leaf = _leaf(path, leaves[path], arrays)
+            else:
+                leaf = jnp.asarray(arrays[path])
+            if tuple(leaf.shape) != tuple(shape.shape):
+                raise ValueError(
+                    f"{path} has shape {tuple(leaf.shape)}, but must have"
+                    f" {tuple(shape.shape)}"
+                )
+            return leaf
 
-        variables = map_named(one, shapes)
+        return Checkpoint(model, map_named(one, shapes), content["note"])
     except KeyError as error:
         raise checks.UsageError(
-            f"{folder} has no {error.args[0]!r}; it is damaged: quantise again."
+            f"{folder} is damaged: it has no {error.args[0]!r}; quantise again."
         ) from error
-    return Checkpoint(model, variables, content["note"])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise checks.UsageError(
+            f"{folder} is damaged: {error}; quantise again."
+        ) from error
 
 
 def save_leaf(path: Path, leaf: Quantized) -> None:
     """Writes one matrix to a file, in one step."""
     parts, said = _parts(leaf)
-    arrays = {
-        f"#{name}": np.asarray(array)
-        for name, array in parts.items()
-        if array is not None
-    }
     new = path.with_suffix(".new")
     try:
-        _library().save_file(arrays, new, metadata={"leaf": json.dumps(said)})
+        _write(_named("", parts), new, {"leaf": json.dumps(said)})
         os.replace(new, path)
     except OSError as error:
         new.unlink(missing_ok=True)
@@ -185,11 +190,9 @@ def save_leaf(path: Path, leaf: Quantized) -> None:
 
 def load_leaf(path: Path) -> Quantized | None:
     """The matrix of a file; None if it is damaged."""
-    _library()
-    import safetensors
-
+    library = _library()
     try:
-        with safetensors.safe_open(path, "numpy") as file:
+        with library.safe_open(path, "numpy") as file:
             said = json.loads(file.metadata()["leaf"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}
         return _leaf("", said, arrays)
@@ -207,16 +210,37 @@ def nbytes(folder: str | os.PathLike[str]) -> int:
     return (Path(folder) / TENSORS).stat().st_size
 
 
+def _beside(folder: Path, what: str) -> Path:
+    """A hidden neighbour, whose name nobody gives to a copy of their own."""
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def _write(
+    arrays: Mapping[str, np.ndarray],
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes tensors; raises OSError where the library has an error of its own.
+
+    That is what it makes of a disk that is full.
+    """
+    library = _library()
+    try:
+        library.numpy.save_file(arrays, path, metadata)
+    except library.SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
 def _library() -> Any:
     try:
         # Optional (the extra `language`).
         import safetensors.numpy
     except ImportError as error:
         raise checks.UsageError(
-            "networks of small numbers are kept in safetensors; install"
-            " jaxedge[language]."
+            "networks of small numbers are kept in safetensors, which cannot be"
+            f" imported ({error}); pip install 'jaxedge[language]'."
         ) from error
-    return safetensors.numpy
+    return safetensors
 
 
 def _flat(
@@ -226,23 +250,35 @@ def _flat(
     arrays: dict[str, np.ndarray] = {}
     leaves: dict[str, Any] = {}
 
-    def put(path: str, parts: Mapping[str, Any]) -> None:
-        for name, array in parts.items():
-            if array is not None:
-                arrays[f"{path}#{name}"] = np.asarray(array)
-
     def one(path: str, leaf: Any) -> None:
         if path in tables:
-            put(path, _arrays(tables[path]))
+            arrays.update(_named(path, _arrays(tables[path])))
             leaves[path] = {"table": True, **_statics(tables[path])}
         elif isinstance(leaf, Quantized):
             parts, leaves[path] = _parts(leaf)
-            put(path, parts)
+            arrays.update(_named(path, parts))
         else:
-            arrays[path] = np.asarray(leaf)
+            arrays[path] = _in_order(leaf)
 
     map_named(one, variables, is_leaf=is_weight)
     return arrays, leaves
+
+
+def _named(path: str, parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The tensors of a leaf by their names in a file."""
+    return {
+        f"{path}#{name}": _in_order(array)
+        for name, array in parts.items()
+        if array is not None
+    }
+
+
+def _in_order(array: Any) -> np.ndarray:
+    """An array whose memory is in the order of its entries.
+
+    The library writes that of any other, such as a transposed one, as it is.
+    """
+    return np.asarray(array, order="C")
 
 
 def _parts(leaf: Quantized) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -251,7 +287,8 @@ def _parts(leaf: Quantized) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays = {
         **_arrays(layer.coded),
         "act_scale": layer.act_scale,
-        "shift": layer.shift_I,
+        # Nothing is shifted but channels of a format.
+        "shift": layer.shift_I if layer.act_format else None,
         "factor": layer.factor_I,
     }
     form, blocks = layer.act_format, layer.act_blocks
@@ -263,6 +300,10 @@ def _parts(leaf: Quantized) -> tuple[dict[str, Any], dict[str, Any]]:
         "turn": layer.turn,
         "factor": layer.factor_I is not None,
     }
+
+
+def _unshifted(said: Mapping[str, Any]) -> jax.Array:
+    return jnp.zeros(said["inputs"], jnp.int8)
 
 
 def _arrays(coded: Rows | Packed) -> dict[str, Any]:
@@ -319,22 +360,13 @@ def _leaf(path: str, said: Mapping[str, Any], arrays: Mapping) -> Any:
     layer = QuantizedLinear(
         coded,
         get("act_scale"),
-        get("shift"),
+        get("shift") if said["act_format"] else _unshifted(said),
         get("factor") if said["factor"] else None,
         minifloat.of(said["act_format"]) if said["act_format"] else None,
         _blocks(said["act_blocks"]) if said["act_blocks"] else None,
         said["turn"],
     )
     return Quantized(layer, tuple(said["kernel"]))
-
-
-def _same(path: str, leaf: Any, wanted: Any) -> Any:
-    if tuple(leaf.shape) != tuple(wanted.shape):
-        raise checks.UsageError(
-            f"{path} has shape {tuple(leaf.shape)}, but the network of"
-            f" {NOTE} {tuple(wanted.shape)}; quantise again."
-        )
-    return leaf
 
 
 def _described(model: Encoder | Decoder) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxedge.core import checks
 from jaxedge.core.trees import map_named, pytree, static
 from jaxedge.hardware import calibration
-from jaxedge.hardware.weights import Product, Weight, is_weight
+from jaxedge.hardware.weights import TABLE, Product, Weight, is_weight
 from jaxedge.quantize import search
 from jaxedge.quantize.layer import QuantizedLinear
 
@@ -184,17 +184,25 @@ def leaves(params: Any) -> Iterator[tuple[str, Quantized]]:
 def matching(params: Any, pattern: str) -> set[str]:
     """Paths of the matrices and kernels that a pattern names.
 
+    Tables, whose names end in "embedding", multiply nothing.
+
     Raises:
-        UsageError: if there are none.
+        UsageError: if there are none, or for a pattern that is no regular
+            expression.
     """
     paths: list[str] = []
 
     def note(path: str, leaf: Any) -> None:
-        if jnp.ndim(leaf) in (2, 4):
+        if jnp.ndim(leaf) in (2, 4) and not path.endswith(TABLE):
             paths.append(path)
 
     map_named(note, params)
-    found = {path for path in paths if re.search(pattern, path)}
+    try:
+        found = {path for path in paths if re.search(pattern, path)}
+    except re.error as error:
+        raise checks.UsageError(
+            f"the pattern {pattern!r} is no regular expression: {error}."
+        ) from None
     if not found:
         raise checks.UsageError(
             f"the pattern {pattern!r} names no matrix; there are:"

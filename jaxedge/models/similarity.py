@@ -36,7 +36,8 @@ def compare(found: Any, reference: Any) -> Similarity:
         reference: [N, D].
 
     Raises:
-        UsageError: for other shapes, or embeddings that are not finite.
+        UsageError: for other shapes, or embeddings that are not finite or
+            have no length.
     """
     a, b = (np.asarray(e, np.float64) for e in (found, reference))
     if a.ndim != 2 or a.shape != b.shape or len(a) < 11:
@@ -44,9 +45,7 @@ def compare(found: Any, reference: Any) -> Similarity:
             f"embeddings {a.shape} and {b.shape} must both be [N, D], N above"
             " 10."
         )
-    checks.finite("the embeddings", a)
-    checks.finite("the reference", b)
-    a, b = (e / np.linalg.norm(e, axis=1, keepdims=True) for e in (a, b))
+    a, b = _normed("the embeddings", a), _normed("the reference", b)
     cosine = np.sum(a * b, 1)
     pairs = np.triu_indices(len(a), 1)
     tables = [e @ e.T for e in (a, b)]
@@ -65,5 +64,17 @@ def compare(found: Any, reference: Any) -> Similarity:
         float(np.percentile(cosine, 5)),
         float(np.mean(nearest[0][:, 0] == nearest[1][:, 0])),
         float(np.mean(same)),
-        float(np.corrcoef(*ranks)[0, 1]),
+        float(np.corrcoef(ranks[0], ranks[1])[0, 1]),
     )
+
+
+def _normed(name: str, e: np.ndarray) -> np.ndarray:
+    """Embeddings at a length of 1."""
+    checks.finite(name, e)
+    length = np.linalg.norm(e, axis=1, keepdims=True)
+    if not length.all():
+        raise checks.UsageError(
+            f"row {int(length[:, 0].argmin())} of {name} is all zeros, and has"
+            " no direction; leave out sentences without a token."
+        )
+    return e / length

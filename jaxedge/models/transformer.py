@@ -341,11 +341,7 @@ class Decoder(nn.Module):
             checks.choice("matrix in biased", name, MATRICES)
         if self.stretch is not None:
             self.stretch.check()
-        if self.kv is not None and blocks.of(self.kv).scale != "e8m0":
-            raise checks.UsageError(
-                f"kv is {self.kv!r}, whose scales depend on tokens that are not"
-                " there yet; use mxfp4, mxfp4_searched or mxfp6_e2m3."
-            )
+        check_kv(self.kv)
         if self.head_size is None:
             unfit = self.width % (2 * self.heads)
         else:
@@ -364,6 +360,16 @@ class Decoder(nn.Module):
                 " integers [B, T]."
             )
         checks.in_range("tokens", tokens, 0, self.vocabulary - 1)
+
+
+def check_kv(kv: str | None) -> None:
+    """Raises UsageError unless keys may be kept so, see `Decoder`."""
+    if kv is not None and blocks.of(kv).scale != "e8m0":
+        fit = [name for name, b in blocks.NAMED.items() if b.scale == "e8m0"]
+        raise checks.UsageError(
+            f"kv is {kv!r}, whose scales depend on tokens that are not there"
+            f" yet; use one of {', '.join(fit)}."
+        )
 
 
 def generate(

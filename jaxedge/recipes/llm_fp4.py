@@ -9,10 +9,10 @@ Letters: N texts, T tokens of one, W width.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-import dataclasses
 import functools
 import os
 from pathlib import Path
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -40,14 +40,17 @@ from jaxedge.models import (
 )
 from jaxedge.models.encoder import Encoder
 from jaxedge.models.transformer import Decoder
-from jaxedge.quantize import fpq, search
+from jaxedge.quantize import blocks, fpq, search
 from jaxedge.quantize.layer import Rows
 from jaxedge.recipes import settings
 
 OWN, DOCSTRINGS = "own", "docstrings"
 MINILM = "minilm"
-# Sentences of an assessment of an encoder, and of a text for calibration.
-_SENTENCES = 256
+TASKS = (OWN, DOCSTRINGS, *text.TEXTS, *choices.FILES)
+# Sentences that assess an encoder, and texts that a decoder writes to be
+# assessed by.
+_SENTENCES, _WRITTEN = 256, 32
+_KINDS = {Encoder: "an encoder", Decoder: "a decoder"}
 Progress = Callable[[int, int], None]
 
 
@@ -63,7 +66,8 @@ class Quantize(NamedTuple):
         search: candidates, "offset" or "paper".
         grain: "tensor" or a block format of `quantize.blocks.NAMED`.
         damp: of the methods that compensate (gptq).
-        layers: regular expression, searched in the path of each matrix.
+        layers: regular expression, searched in the path of each matrix; tables
+            are none.
         kv: block format of the keys and values that a decoder keeps; None
             keeps them as they are.
     """
@@ -82,6 +86,8 @@ class Quantize(NamedTuple):
         """Raises UsageError for a field out of range."""
         checks.choice("quantize.method", self.method, search.METHODS)
         checks.choice("quantize.search", self.search, search.SEARCHES)
+        checks.choice("quantize.grain", self.grain, ("tensor", *blocks.NAMED))
+        transformer.check_kv(self.kv)
         checks.in_range("quantize.damp", self.damp, 0, open_low=True)
         for name in ("weight_bits", "act_bits", "embedding_bits"):
             bits = getattr(self, name)
@@ -162,6 +168,13 @@ def defaults() -> ConfigDict:
 
 def parse(config: Any) -> Settings:
     """Unpacks a config; raises UsageError for a bad or unknown field."""
+    known = defaults()
+    for name in config:
+        checks.choice("config field", name, known)
+    if "seed" not in config:
+        raise checks.UsageError("the config lacks the field 'seed'; use 0.")
+    checks.whole("config.seed", config["seed"])
+    checks.in_range("config.seed", config["seed"], 0, 2**31 - 1)
     return settings.unpack_sections(Settings, config)
 
 
@@ -204,6 +217,7 @@ def open_model(path: str | os.PathLike[str]) -> Opened:
     note: Mapping[str, Any] = {}
     if path.suffix == ".bin":
         model, variables = llama2c.load(path)
+        map_named(checks.finite, variables)  # The other readers look.
         folder = path.parent
     elif packed.holds(path):
         model, variables, note = packed.load(path)
@@ -211,11 +225,17 @@ def open_model(path: str | os.PathLike[str]) -> Opened:
     else:
         model, variables, *_ = hugging_face.load(path)
         folder = path
-    own = sorted(folder.glob("tok*.bin"))
-    if own and not (folder / "tokenizer.json").is_file():
+    # One such as tok512.bin is of so many tokens.
+    name = f"tok{model.vocabulary}.bin"
+    own = sorted(folder.glob("tok*.bin"), key=lambda p: (p.name != name, p))
+    if isinstance(model, Decoder) and own and not _is_json(folder):
         pairs = byte_pairs.load(own[0], model.vocabulary)
         files = {own[0].name: own[0]}
-        return Opened(model, variables, pairs.encode, None, files, note)
+        return Opened(model, variables, _by_word(pairs), None, files, note)
+    if path.suffix == ".bin" and not _is_json(folder):
+        raise checks.UsageError(
+            f"there is no tokenizer beside {path}; put its tok*.bin there."
+        )
     found = tokenizers.load(folder)
     found.check(model.vocabulary)
     names = ("tokenizer.json", "tokenizer_config.json")
@@ -225,6 +245,31 @@ def open_model(path: str | os.PathLike[str]) -> Opened:
         return found.inner.encode(text).ids
 
     return Opened(model, variables, encode, found.encode, files, note)
+
+
+def _is_json(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file()
+
+
+def _by_word(pairs: byte_pairs.Tokenizer) -> Callable[[str], list[int]]:
+    """`pairs.encode`, whose time grows as the square of what it is given.
+
+    Where no token has a blank inside, words do not depend on each other.
+    """
+    if any(b" " in piece[1:] for piece in pairs.pieces):
+        return pairs.encode
+
+    @functools.lru_cache(2**16)
+    def word(text: str) -> list[int]:
+        # Every word has a blank before it; one of nothing is a lone blank.
+        tokens = pairs.encode(text or " ", begin=False)
+        return tokens if text else tokens[:1]
+
+    def encode(text: str) -> list[int]:
+        words = text.split(" ") if text else []
+        return [byte_pairs.BEGIN, *(t for one in words for t in word(one))]
+
+    return encode
 
 
 class Texts(NamedTuple):
@@ -272,7 +317,7 @@ def calibration(
         free = lines[_SENTENCES if given.text == DOCSTRINGS else 0 :]
         if len(free) < given.sequences:
             raise checks.UsageError(
-                f"calibration.text {given.text!r} has {len(lines)} lines, but"
+                f"calibration.text {given.text!r} has {len(free)} lines, but"
                 f" calibration.sequences is {given.sequences}."
             )
         some = [free[i] for i in _drawn(key, len(free), given.sequences)]
@@ -327,10 +372,18 @@ def _lines(name: str, root: str | os.PathLike[str] | None) -> list[str]:
     if name in text.TEXTS:
         found = text.part(name, "train", _text_root(name, root))
     elif Path(name).is_file():
-        found = Path(name).read_text(encoding="utf-8")
+        try:
+            found = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise checks.UsageError(
+                f"calibration.text {name!r} cannot be read ({error}); give a"
+                " text file in UTF-8."
+            ) from error
     else:
         raise checks.unknown(
-            "text (and no file)", name, (OWN, DOCSTRINGS, *text.TEXTS)
+            "calibration.text (and no file)",
+            name,
+            (OWN, DOCSTRINGS, *text.TEXTS),
         )
     return [line.strip() for line in found.splitlines() if line.strip()]
 
@@ -360,29 +413,48 @@ def layers(
     given: Settings,
     done: Callable[[str], quantized.Quantized | None] = lambda path: None,
 ) -> Iterator[Layer]:
-    """Quantises matrix after matrix, in the order of the network.
+    """Quantises matrix after matrix, in the order of `matrices`.
 
     Args:
         opened: the network as it was trained.
         texts: to calibrate with.
         given: how.
         done: what is known of a path from before, or None.
+
+    Raises:
+        UsageError: as `quantized.inputs` and `quantized.quantise`.
     """
+    paths = matrices(opened, given.quantize.layers)
+    weights: dict[str, jax.Array] = {}
+    map_named(weights.__setitem__, opened.variables)
+    for path in paths:
+        checks.finite(path, weights[path])
     seen = observed(opened, texts, given)
-    paths: dict[str, jax.Array] = {}
-    map_named(paths.__setitem__, opened.variables)
-    for path, x in seen.items():
+    for path in paths:
+        w, x = weights[path], seen[path]
         leaf = done(path)
         if leaf is None:
-            leaf = quantized.quantise(
-                path, paths[path], x, **given.quantize.how
-            )
-        yield Layer(path, leaf, _record(leaf, paths[path], x))
+            leaf = quantized.quantise(path, w, x, **given.quantize.how)
+        yield Layer(path, leaf, _record(leaf, w, x))
 
 
 def matrices(opened: Opened, pattern: str) -> list[str]:
-    """Paths of the matrices that are quantised."""
-    return sorted(quantized.matching(opened.variables, pattern))
+    """Paths of the matrices that are quantised, layer 2 before layer 10.
+
+    Raises:
+        UsageError: as `quantized.matching`, or for a network of small numbers.
+    """
+    if any(quantized.leaves(opened.variables)):
+        raise checks.UsageError(
+            "the network holds small numbers already; give the one that they"
+            " were made of."
+        )
+
+    def place(path: str) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", path)
+        return [(int(p) if p.isdigit() else -1, p) for p in parts]
+
+    return sorted(quantized.matching(opened.variables, pattern), key=place)
 
 
 def observed(
@@ -406,7 +478,11 @@ def observed(
 
 
 def tables(opened: Opened, bits: int | None) -> dict[str, Rows]:
-    """The tables of a decoder in small numbers, by path."""
+    """The tables of a decoder in small numbers, by path.
+
+    Raises:
+        UsageError: for an encoder, whose tables are added to each other.
+    """
     found: dict[str, Rows] = {}
     if bits is None:
         return found
@@ -418,6 +494,7 @@ def tables(opened: Opened, bits: int | None) -> dict[str, Rows]:
 
     def one(path: str, leaf: Any) -> None:
         if path.endswith(TABLE):
+            checks.finite(path, leaf)
             found[path] = fpq.table(leaf, bits)
 
     map_named(one, opened.variables)
@@ -430,7 +507,11 @@ def assemble(
     small: Mapping[str, Rows],
     kv: str | None = None,
 ) -> Opened:
-    """The network with these matrices and tables."""
+    """The network with these matrices and tables.
+
+    Raises:
+        UsageError: for keys of an encoder.
+    """
 
     def one(path: str, leaf: Any) -> Any:
         if path in small:
@@ -444,7 +525,7 @@ def assemble(
                 f"quantize.kv is {kv!r}, but an encoder keeps no keys; use"
                 " None."
             )
-        model = dataclasses.replace(model, kv=kv)
+        model = model.clone(kv=kv)
     variables = map_named(one, opened.variables)
     return opened._replace(model=model, variables=variables)
 
@@ -472,15 +553,24 @@ def _measured(
     leaf: quantized.Quantized, w: jax.Array, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     y = x @ w.reshape(-1, w.shape[-1])
-    off = leaf.layer.apply(x) - y
-    return jnp.sum(off**2) / jnp.sum(y**2), jnp.abs(x).max(0)
+    off, power = leaf.layer.apply(x) - y, jnp.sum(y**2)
+    # Weights that are all zero have no error.
+    return jnp.sum(off**2) / jnp.where(power > 0, power, 1), jnp.abs(x).max(0)
 
 
 def embed(
     opened: Opened, sentences: Sequence[str], length: int = 48, batch: int = 32
 ) -> np.ndarray:
-    """Embeddings of sentences by an encoder, [N, W]."""
+    """Embeddings of sentences by an encoder, [N, W].
+
+    Args:
+        opened: the network.
+        sentences: N of them.
+        length: T; less where the network has fewer positions.
+        batch: sentences at once.
+    """
     assert opened.batch is not None and isinstance(opened.model, Encoder)
+    length = min(length, opened.model.positions)
     tokens, mask = opened.batch(sentences, length)
     fill = -len(tokens) % batch
     rows = np.concatenate([np.arange(len(tokens)), np.zeros(fill, int)])
@@ -518,8 +608,9 @@ def assess(
             "docstrings", similarity to the reference's embeddings.
         root: the data root.
         reference: the network as it was.
-        length: T.
-        most: sequences, or questions, of a task; None takes all.
+        length: T, of texts.
+        most: sequences, questions or sentences of a task; None takes all, and
+            of "docstrings" 256.
         batch: sequences at once.
         progress: of a task, a function of what is done and of all.
 
@@ -527,19 +618,32 @@ def assess(
         By task, scores by name.
 
     Raises:
-        UsageError: for a task that is unknown or not for this network.
+        UsageError: for a task that is unknown or not for this network, texts
+            or questions that are missing, or a reference of another kind.
     """
     for task in tasks:
         checks.choice("task", task, known_tasks(opened.model))
-    found = {}
+    if reference is not None:
+        _check_same_kind(opened.model, reference.model)
+    if isinstance(opened.model, Encoder):
+        return {task: _similar(opened, reference, most) for task in tasks}
+    # All files are read before anything is computed.
+    asked = {
+        task: choices.load(task, root)[:most]
+        for task in tasks
+        if task in choices.FILES
+    }
+    texts = {
+        task: _test_tokens(opened, task, root, length, most)
+        for task in tasks
+        if task in text.TEXTS
+    }
+    found: dict[str, dict[str, float]] = {}
     for task in tasks:
         report = progress(task)
-        if isinstance(opened.model, Encoder):
-            found[task] = _similar(opened, reference, most)
-        elif task in choices.FILES:
-            asked = choices.load(task, root)[:most]
+        if task in asked:
             answers = language.answer(
-                asked,
+                asked[task],
                 opened.encode,
                 opened.model,
                 opened.variables,
@@ -553,7 +657,13 @@ def assess(
                 "accuracy_norm_error": answers.acc_norm_error,
             }
         else:
-            tokens = _test_tokens(opened, task, root, reference, length, most)
+            tokens = texts.get(task)
+            if tokens is None:
+                # Another key than that of the calibration.
+                key = stream(jax.random.key(0), "assess")
+                tokens = written(
+                    reference or opened, most or _WRITTEN, length, key
+                )
             value = language.perplexity(
                 opened.model,
                 opened.variables,
@@ -581,6 +691,11 @@ def _similar(
             " --reference."
         )
     sentences = docstrings.sentences()[: most or _SENTENCES]
+    if len(sentences) < 11:
+        raise checks.UsageError(
+            f"{len(sentences)} sentences are too few to compare; give --most=11"
+            " or more."
+        )
     found = similarity.compare(
         embed(opened, sentences), embed(reference, sentences)
     )
@@ -591,13 +706,27 @@ def _test_tokens(
     opened: Opened,
     task: str,
     root: str | os.PathLike[str] | None,
-    reference: Opened | None,
     length: int,
     most: int | None,
 ) -> np.ndarray:
-    if task == OWN:
-        # Another key than that of the calibration.
-        key = stream(jax.random.key(0), "assess")
-        return written(reference or opened, most or 32, length, key)
     found = text.part(task, "test", _text_root(task, root))
-    return windows(opened, found, length, most)
+    tokens = windows(opened, found, length, most)
+    if not len(tokens):
+        raise checks.UsageError(
+            f"the test split of {task} has no {length} tokens; lower --length."
+        )
+    return tokens
+
+
+def _check_same_kind(
+    model: Encoder | Decoder, reference: Encoder | Decoder
+) -> None:
+    kind, other = (
+        f"{_KINDS[type(m)]} of {m.vocabulary} tokens"
+        for m in (model, reference)
+    )
+    if kind != other:
+        raise checks.UsageError(
+            f"the network is {kind}, but its reference {other}; give the"
+            " one that it was."
+        )

@@ -21,7 +21,7 @@ network that it was: --length tokens a sequence, --most sequences or questions a
 task, --out=FILE keeps the scores.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import logging
 from pathlib import Path
 import sys
@@ -139,43 +139,8 @@ def parse_model(command: str, arguments: Sequence[str]) -> Any:
     Raises:
         UsageError: as `parse`.
     """
-    values = flags.FlagValues()
-    for name in _MODEL_FLAGS[command]:
-        if name in ("length", "most"):
-            default = 128 if name == "length" else None
-            flags.DEFINE_integer(
-                name, default, "Number.", lower_bound=2, flag_values=values
-            )
-        else:
-            flags.DEFINE_string(name, None, "Path.", flag_values=values)
-    rest = list(arguments)
-    empty: list[str] = []
-    if command == "quantize":
-        from jaxedge.recipes import llm_fp4
-
-        if _source(arguments):
-            config_flags.DEFINE_config_file(
-                "config", None, "How.", lock_config=True, flag_values=values
-            )
-            known = dict(_paths(_config_of(arguments)))
-        else:
-            config_flags.DEFINE_config_dict(
-                "config", llm_fp4.defaults(), flag_values=values
-            )
-            known = dict(_paths(llm_fp4.defaults()))
-        for argument in arguments:
-            if argument.lstrip("-").startswith("config."):
-                _check_field(_name(argument).removeprefix("config."), known)
-        empty = [a for a in arguments if _is_empty(a)]
-        rest = [a for a in arguments if a not in empty]
-    left = _parse(values, rest)
-    for argument in empty:
-        _set_none(values.config, _name(argument).split(".")[1:])
-    if left:
-        raise checks.UsageError(
-            f"{left[0]!r} is no flag; flags start with -- and are written"
-            " --name=value."
-        )
+    filed = bool(_source(arguments))
+    values = _read(lambda args: _model_flags(command, filed, args), arguments)
     for name in _NEEDED[command]:
         if not getattr(values, name):
             raise checks.UsageError(
@@ -184,37 +149,49 @@ def parse_model(command: str, arguments: Sequence[str]) -> Any:
     return values
 
 
-def _config_of(arguments: Sequence[str]) -> Any:
-    """The config of a file as it is without overrides."""
-    values = _flags()
-    _parse(values, _source(arguments))
-    return values.config
-
-
 def parse(arguments: Sequence[str], needs_config: bool = True) -> Any:
     """Reads the flags into values; changes nothing and creates nothing.
 
     Raises:
         UsageError: for an unknown flag or config field, or a bad value.
     """
-    values = _flags()
-    source = _source(arguments)
-    if needs_config and not source:
+    if needs_config and not _source(arguments):
         raise checks.UsageError(
             "no --config was given; for example"
             " --config=configs/edge_pruning.py:digits."
         )
+    values = _read(lambda args: _flags(), arguments)
+    if not values.workdir:
+        raise checks.UsageError(
+            "no --workdir was given; for example --workdir=runs/digits."
+        )
+    return values
+
+
+def _read(
+    make: Callable[[list[str]], flags.FlagValues], arguments: Sequence[str]
+) -> Any:
+    """Reads flags, after a look at the config whose fields they may name.
+
+    Args:
+        make: the flags for some arguments.
+        arguments: of the command.
+    """
+    source = _source(arguments)
+    values = make(source)
     _parse(values, source)
-    if values.config is not None:
-        known = dict(_paths(values.config))
+    config = getattr(values, "config", None)
+    if config is not None:
+        known = dict(_paths(config))
         _check_once(arguments, known)
         for argument in arguments:
             if argument.lstrip("-").startswith("config."):
                 _check_field(_name(argument).removeprefix("config."), known)
-    values = _flags()
     # config_flags cannot empty a field of a type; None always means "empty".
-    empty = [a for a in arguments if source and _is_empty(a)]
-    rest = _parse(values, [a for a in arguments if a not in empty])
+    empty = [a for a in arguments if config is not None and _is_empty(a)]
+    full = [a for a in arguments if a not in empty]
+    values = make(full)
+    rest = _parse(values, full)
     for argument in empty:
         _set_none(values.config, _name(argument).split(".")[1:])
     if rest:
@@ -222,11 +199,7 @@ def parse(arguments: Sequence[str], needs_config: bool = True) -> Any:
             f"{rest[0]!r} is no flag; flags start with -- and are written"
             " --name=value."
         )
-    if not values.workdir:
-        raise checks.UsageError(
-            "no --workdir was given; for example --workdir=runs/digits."
-        )
-    if needs_config and not isinstance(values.config, ConfigDict):
+    if source and not isinstance(values.config, ConfigDict):
         raise checks.UsageError(
             f"get_config of {source[-1]} returns a"
             f" {type(values.config).__name__}, but must return an"
@@ -242,6 +215,36 @@ def _source(arguments: Sequence[str]) -> list[str]:
         return []
     end = places[-1] + (1 if "=" in arguments[places[-1]] else 2)
     return list(arguments[places[-1] : end])
+
+
+def _model_flags(
+    command: str, filed: bool, arguments: list[str]
+) -> flags.FlagValues:
+    """Flags of a command for arguments; `filed` if a file has its config."""
+    values = flags.FlagValues()
+    for name in _MODEL_FLAGS[command]:
+        if name in ("length", "most"):
+            default = 128 if name == "length" else None
+            flags.DEFINE_integer(
+                name, default, "Number.", lower_bound=2, flag_values=values
+            )
+        else:
+            flags.DEFINE_string(name, None, "Path.", flag_values=values)
+    if command == "quantize" and filed:
+        config_flags.DEFINE_config_file(
+            "config", None, "How.", lock_config=True, flag_values=values
+        )
+    elif command == "quantize":
+        from jaxedge.recipes import llm_fp4
+
+        # Unlike that of a file, its fields become flags here and now.
+        config_flags.DEFINE_config_dict(
+            "config",
+            llm_fp4.defaults(),
+            flag_values=values,
+            sys_argv=["jaxedge", *arguments],
+        )
+    return values
 
 
 def _flags() -> flags.FlagValues:

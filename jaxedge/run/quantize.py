@@ -8,6 +8,7 @@ from pathlib import Path
 import shutil
 import time
 from typing import Any
+import zlib
 
 import jax
 import numpy as np
@@ -29,7 +30,7 @@ from jaxedge.run import quantize_page, workdir
 from jaxedge.run.loop import Preempted, Stop
 from jaxedge.run.metrics import replace
 
-REPORT, RECORD = "report.html", "layers.json"
+REPORT = "report.html"
 
 
 def quantize(
@@ -59,24 +60,20 @@ def quantize(
         Preempted: when `stop` was asked.
     """
     given = llm_fp4.parse(config)
-    folder = Path(out)
+    folder = Path(out).resolve()
     packed.check_target(folder)
     opened = llm_fp4.open_model(model)
-    if opened.note:
-        raise checks.UsageError(
-            f"{model} holds small numbers already; give the network that they"
-            " were made of."
-        )
+    paths = llm_fp4.matrices(opened, given.quantize.layers)
+    # Raises for keys of an encoder, before the long work.
+    llm_fp4.assemble(opened, {}, {}, given.quantize.kv)
     small = llm_fp4.tables(opened, given.quantize.embedding_bits)
     key = jax.random.key(config.seed)
     texts = llm_fp4.calibration(
         opened, given.calibration, data_root, stream(key, "calibration")
     )
-    # Raises for a format that does not fit, before the long work.
-    finished = llm_fp4.assemble(opened, {}, small, given.quantize.kv)
     plain = workdir.plain(config)
-    store = _Store(folder, {"model": str(Path(model)), "config": plain})
-    paths = llm_fp4.matrices(opened, given.quantize.layers)
+    numbers = _digest(opened.variables, texts)
+    store = _Store(folder, {"config": plain, "numbers": numbers})
     leaves: dict[str, quantized.Quantized] = {}
     records: dict[str, Any] = {}
     started = time.monotonic()
@@ -90,7 +87,7 @@ def quantize(
                 raise Preempted(f"stopped after {layer.path}")
     finished = llm_fp4.assemble(opened, leaves, small, given.quantize.kv)
     note = {
-        "model": str(model),
+        "model": _whole(model),
         "config": plain,
         "seconds": round(time.monotonic() - started, 1),
         "layers": {
@@ -98,18 +95,17 @@ def quantize(
             for path, one in records.items()
         },
     }
+    page = store.write(REPORT, quantize_page.document(note, records))
     packed.save(
         folder,
         finished.model,
         finished.variables,
         tables=small,
         note=note,
-        files=opened.files,
+        files={**opened.files, REPORT: page},
     )
-    page = folder / REPORT
-    replace(page, quantize_page.document(note, records))
     store.remove()
-    return page
+    return folder / REPORT
 
 
 def evaluate(
@@ -133,14 +129,27 @@ def evaluate(
         length: tokens of a sequence.
         most: sequences or questions of a task.
         out: file for the scores, JSON; None writes none.
+
+    Returns:
+        By network, "reference" and "model", scores by task and name.
+
+    Raises:
+        UsageError: for anything the user has to mend, before long work starts.
     """
+    for task in tasks:
+        checks.choice("task", task, llm_fp4.TASKS)
+    if out is not None:
+        _check_file(Path(out))
     opened = llm_fp4.open_model(model)
     known = llm_fp4.known_tasks(opened.model)
     chosen = tuple(tasks) or known[:1]
     for task in chosen:
         checks.choice("task", task, known)
     was = reference or opened.note.get("model")
-    beside = llm_fp4.open_model(was) if was and _is_there(was) else None
+    # One that was asked for must be there.
+    beside = None
+    if was and (was == reference or _is_there(was)):
+        beside = llm_fp4.open_model(was)
     found: dict[str, Any] = {}
     for name, network in (("reference", beside), ("model", opened)):
         if network is None or (name == "reference" and _similar(chosen)):
@@ -158,12 +167,39 @@ def evaluate(
     _print(found)
     if out is not None:
         content = {"model": model, "reference": was, "scores": found}
-        workdir.write_json(Path(out), content)
+        try:
+            workdir.write_json(Path(out), content)
+        except OSError as error:
+            raise checks.UsageError(
+                f"{out} cannot be written ({error}); make room. The scores are"
+                " those above."
+            ) from error
     return found
 
 
 def _is_there(name: str) -> bool:
     return name == llm_fp4.MINILM or Path(name).exists()
+
+
+def _whole(model: str) -> str:
+    """A name that is the same from any folder."""
+    return model if model == llm_fp4.MINILM else str(Path(model).resolve())
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise checks.UsageError(
+            f"{path} cannot be written, as it is a folder or in none; give"
+            " --out=FILE in a folder that exists."
+        )
+
+
+def _digest(*trees: Any) -> int:
+    """Of all numbers: a network or a text that has changed is another."""
+    total = 0
+    for leaf in jax.tree.leaves(trees):
+        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
+    return total
 
 
 def _similar(tasks: Sequence[str]) -> bool:
@@ -172,22 +208,32 @@ def _similar(tasks: Sequence[str]) -> bool:
 
 
 class _Store:
-    """Matrices that are done, so that a killed run goes on from there."""
+    """Matrices that are done, so that a killed run goes on from there.
+
+    They are of one config, one network and one text; those of another are
+    thrown away.
+    """
 
     def __init__(self, out: Path, plan: Mapping[str, Any]):
         self._folder = out.with_name(out.name + ".partial")
         text = json.dumps(workdir.jsonable(plan), indent=1, sort_keys=True)
         said = self._folder / "plan.json"
+        if self._folder.is_dir() and not said.is_file():
+            if any(self._folder.iterdir()):
+                raise checks.UsageError(
+                    f"{self._folder} holds something else, but what is done"
+                    " would be kept there; choose another --out."
+                )
         try:
             if said.exists() and said.read_text(encoding="utf-8") != text:
-                shutil.rmtree(self._folder)  # Of another command.
+                shutil.rmtree(self._folder)
             self._folder.mkdir(parents=True, exist_ok=True)
-            replace(said, text)
         except OSError as error:
             raise checks.UsageError(
                 f"{self._folder} cannot be written ({error}); choose another"
                 " --out."
             ) from error
+        self.write("plan.json", text)
 
     def put(self, layer: llm_fp4.Layer) -> None:
         path = self._path(layer.path)
@@ -196,7 +242,21 @@ class _Store:
 
     def get(self, path: str) -> quantized.Quantized | None:
         file = self._path(path)
-        return packed.load_leaf(file) if file.exists() else None
+        leaf = packed.load_leaf(file) if file.exists() else None
+        if leaf is None:  # A damaged one makes room.
+            file.unlink(missing_ok=True)
+        return leaf
+
+    def write(self, name: str, text: str) -> Path:
+        path = self._folder / name
+        try:
+            replace(path, text)
+        except OSError as error:
+            raise checks.UsageError(
+                f"{path} cannot be written ({error}); make room: the same"
+                " command goes on from there."
+            ) from error
+        return path
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ def document(note: Mapping[str, Any], records: Records) -> str:
     bits = np.array([one["bits_per_weight"] for one in records.values()])
     worst = [*records][int(errors.argmax())]
     how = note["config"]["quantize"]
+    title = f"{Path(note['model']).name} in small numbers"
     cards = [
         ("bits a weight", f"{np.average(bits, weights=weights):.3f}", "scales"),
         ("matrices", str(len(records)), f"{int(weights.sum()):,} weights"),
@@ -56,7 +58,7 @@ def document(note: Mapping[str, Any], records: Records) -> str:
         "shifted channels",
     )
     body = (
-        f"<h1>{page.escape(note['model'])} in small numbers</h1>"
+        f"<h1>{page.escape(title)}</h1>"
         + page.cards(cards)
         + page.section(
             "Errors",
@@ -84,7 +86,7 @@ def document(note: Mapping[str, Any], records: Records) -> str:
             "How", page.pairs("Settings", [(k, v) for k, v in how.items()])
         )
     )
-    return page.document(f"{note['model']} in small numbers", body)
+    return page.document(title, body)
 
 
 def error_bars(records: Records) -> Figure:
@@ -98,7 +100,7 @@ def error_bars(records: Records) -> Figure:
     for kind in kinds:
         ax.bar(0, 0, color=colours.get(kind, canvas.GREY), label=kind)
     ax.set_yscale("log")
-    ax.set_xlabel("matrix, in the order of the network")
+    ax.set_xlabel("matrix, as in the table")
     ax.set_ylabel("error of the outputs")
     ax.legend(frameon=False, fontsize=9)
     return fig

@@ -190,3 +190,36 @@ def test_bad_input_is_named(changes, tokens, message):
         model.init(jax.random.key(0), jnp.asarray(tokens))
     with pytest.raises(UsageError, match="length"):
         transformer.generate(*made()[:2], jnp.zeros((1, 4), jnp.int32), 3)
+
+
+def test_keys_in_small_numbers_are_the_same_from_a_cache():
+    model, variables, tokens = made()
+    small = model.clone(kv="mxfp4")
+    likely = transformer.generate(small, variables, tokens[:, :2], 7)
+    logits = jax.jit(small.apply)(variables, likely)
+    np.testing.assert_array_equal(likely[:, 2:], logits[:, 1:-1].argmax(-1))
+    # Not a token at a time either do scales depend on those to come.
+    step = jax.jit(lambda v, t, c: small.apply(v, t, cache=c))
+    cache, parts = small.cache(2, 7), []
+    for part in (likely[:, :3], likely[:, 3:4], likely[:, 4:]):
+        found, cache = step(variables, part, cache)
+        parts.append(found)
+    np.testing.assert_allclose(jnp.concatenate(parts, 1), logits, atol=1e-5)
+    # And it is no exact network.
+    exact = jax.jit(model.apply)(variables, likely)
+    assert np.abs(exact - logits).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("kv", "message"),
+    [
+        ("nvfp4", "kv is 'nvfp4', whose scales depend on.*mxfp4, mxfp4_search"),
+        ("mxpf4", "unknown block format 'mxpf4'. Did you mean 'mxfp4'"),
+    ],
+)
+def test_formats_of_keys_that_look_ahead_are_refused(kv, message):
+    model, variables, tokens = made()
+    with pytest.raises(UsageError, match=message):
+        model.clone(kv=kv).apply(variables, tokens)
+    with pytest.raises(UsageError, match=message):
+        transformer.check_kv(kv)
