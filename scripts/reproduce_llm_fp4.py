@@ -243,7 +243,8 @@ def judged(
     )
     formats: dict[str, int] = {}
     for leaf in leaves.values():
-        act = leaf.layer.act_format
+        blocks = leaf.layer.act_blocks
+        act = blocks.format if blocks else leaf.layer.act_format
         pair = f"{leaf.layer.weight_format.name}/{act.name if act else '-'}"
         formats[pair] = formats.get(pair, 0) + 1
     size = sum(leaf.size for leaf in leaves.values())

@@ -4,6 +4,7 @@ A file begins with the most bytes of a token, int32; then, for each token, its
 score, float32, its number of bytes, int32, and the bytes.
 """
 
+import heapq
 import os
 from pathlib import Path
 import struct
@@ -13,6 +14,8 @@ from jaxedge.core import checks
 
 # Token of the beginning of a text, and the first of the 256 single bytes.
 BEGIN, _BYTES = 1, 3
+# In the place of a token that was joined with the one before.
+_GONE = -1
 
 
 class Tokenizer(NamedTuple):
@@ -46,18 +49,39 @@ class Tokenizer(NamedTuple):
                 tokens.append(place[raw])
             else:
                 tokens += [_BYTES + byte for byte in raw]
-        while True:
-            pairs = [
-                (self.scores[i], -at, i)
-                for at, (a, b) in enumerate(
-                    zip(tokens, tokens[1:], strict=False)
-                )
-                if (i := place.get(self.pieces[a] + self.pieces[b])) is not None
-            ]
-            if not pairs:
-                return [BEGIN] * begin + tokens
-            _, at, joined = max(pairs)
-            tokens[-at : -at + 2] = [joined]
+        return [BEGIN] * begin + self._joined(tokens, place)
+
+    def _joined(self, tokens: list[int], place: dict[bytes, int]) -> list[int]:
+        """The best neighbours joined, of equal scores the first, to the end."""
+        end = len(tokens)
+        after, before = [*range(1, end + 1)], [*range(-1, end - 1)]
+        heap: list[tuple[float, int, int, int, int]] = []
+
+        def offer(at: int) -> None:
+            """Notes the pair that begins at a place."""
+            if at < 0 or after[at] >= end:
+                return
+            a, b = tokens[at], tokens[after[at]]
+            joined = place.get(self.pieces[a] + self.pieces[b])
+            if joined is not None:
+                entry = -self.scores[joined], at, a, b, joined
+                heapq.heappush(heap, entry)
+
+        for at in range(end - 1):
+            offer(at)
+        while heap:
+            _, at, a, b, joined = heapq.heappop(heap)
+            follows = after[at]
+            # One of the two may have been joined with another since.
+            if tokens[at] != a or follows >= end or tokens[follows] != b:
+                continue
+            tokens[at], tokens[follows] = joined, _GONE
+            after[at] = after[follows]
+            if after[at] < end:
+                before[after[at]] = at
+            offer(at)
+            offer(before[at])
+        return [token for token in tokens if token != _GONE]
 
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens; bytes that make no character are replaced."""

@@ -231,7 +231,7 @@ def open_model(path: str | os.PathLike[str]) -> Opened:
     if isinstance(model, Decoder) and own and not _is_json(folder):
         pairs = byte_pairs.load(own[0], model.vocabulary)
         files = {own[0].name: own[0]}
-        return Opened(model, variables, _by_word(pairs), None, files, note)
+        return Opened(model, variables, pairs.encode, None, files, note)
     if path.suffix == ".bin" and not _is_json(folder):
         raise checks.UsageError(
             f"there is no tokenizer beside {path}; put its tok*.bin there."
@@ -249,27 +249,6 @@ def open_model(path: str | os.PathLike[str]) -> Opened:
 
 def _is_json(folder: Path) -> bool:
     return (folder / "tokenizer.json").is_file()
-
-
-def _by_word(pairs: byte_pairs.Tokenizer) -> Callable[[str], list[int]]:
-    """`pairs.encode`, whose time grows as the square of what it is given.
-
-    Where no token has a blank inside, words do not depend on each other.
-    """
-    if any(b" " in piece[1:] for piece in pairs.pieces):
-        return pairs.encode
-
-    @functools.lru_cache(2**16)
-    def word(text: str) -> list[int]:
-        # Every word has a blank before it; one of nothing is a lone blank.
-        tokens = pairs.encode(text or " ", begin=False)
-        return tokens if text else tokens[:1]
-
-    def encode(text: str) -> list[int]:
-        words = text.split(" ") if text else []
-        return [byte_pairs.BEGIN, *(t for one in words for t in word(one))]
-
-    return encode
 
 
 class Texts(NamedTuple):

@@ -2,6 +2,7 @@
 
 import struct
 
+import numpy as np
 import pytest
 
 from jaxedge.core.checks import UsageError
@@ -42,6 +43,30 @@ def test_the_highest_score_is_joined_first(words):
     assert names("ba") == [" ", "b", "a"]
     assert words.encode("", begin=False) == []
     assert words.encode("") == [byte_pairs.BEGIN]
+
+
+def test_any_text_is_joined_pair_by_pair(words):
+    """Against the rule itself: the best pair of all, again and again."""
+    place = {piece: i for i, piece in enumerate(words.pieces)}
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        text = "".join(rng.choice([*"abc é"], rng.integers(1, 40)))
+        tokens = [place[c.encode()] for c in " " + text]
+        while True:
+            both = [
+                words.pieces[a] + words.pieces[b]
+                for a, b in zip(tokens, tokens[1:], strict=False)
+            ]
+            pairs = [
+                (words.scores[place[piece]], -at, place[piece])
+                for at, piece in enumerate(both)
+                if piece in place
+            ]
+            if not pairs:
+                break
+            _, at, joined = max(pairs)
+            tokens[-at : -at + 2] = [joined]
+        assert words.encode(text, begin=False) == tokens
 
 
 @pytest.mark.parametrize("text", ["abc", "a bc", "é", "x\ny", "日本 abé", ""])
