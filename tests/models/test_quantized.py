@@ -184,7 +184,7 @@ def test_patterns_name_matrices():
     reason="no checkpoints/stories260K below JAXEDGE_DATA",
 )
 def test_the_search_keeps_a_published_decoder():
-    """W4A4 of all its matrices, on texts that it wrote itself."""
+    """W4A4 on texts that it wrote itself."""
     model, variables = llama2c.load(ROOT / "stories260K.bin")
 
     @jax.jit
@@ -200,8 +200,12 @@ def test_the_search_keeps_a_published_decoder():
         right = jnp.take_along_axis(logits, text[:, 1:, None], -1)
         return jnp.exp(-right.mean())
 
-    seen = quantized.inputs(lambda v: model.apply(v, calibration), variables)
-    assert len(seen) == 5 * 7 + 1
+    # Those of one shape, whose search compiles once; all 36 are in
+    # docs/results/llm_fp4_stories.md.
+    seen = quantized.inputs(
+        lambda v: model.apply(v, calibration), variables, "(gate|up)/kernel$"
+    )
+    assert len(seen) == 5 * 2
     exact = perplexity(variables)
     found = {
         method: perplexity(

@@ -73,7 +73,7 @@ def test_awareness_is_that_of_the_authors_code(layer):
 
 def test_awareness_of_blocks_is_no_worse_than_none(layer):
     x, w = layer
-    for grain in ("tensor", "mxfp4", "nvfp4"):
+    for grain in ("tensor", "mxfp4"):
         with_it, without = (
             search.linear(x, w, bits=(4, 16), method=m, grain=grain)
             for m in ("awq", "minmax")

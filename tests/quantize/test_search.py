@@ -139,7 +139,7 @@ def errors(methods, seeds, **how):
     }
 
 
-@pytest.mark.parametrize("grain", GRAINS)
+@pytest.mark.parametrize("grain", ["tensor", "nvfp4"])
 def test_every_method_makes_a_layer(grain, compilations):
     x, w = outliers(0)
     apply = jax.jit(lambda layer, x: layer.apply(x))
