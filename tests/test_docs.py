@@ -12,9 +12,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def python(*arguments: str) -> str:
-    """Runs Python in a fresh process at the root, as users do; its output."""
-    hurried = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+def python(*arguments: str, optimised: bool = False) -> str:
+    """Runs Python in a fresh process at the root; its output.
+
+    Args:
+        *arguments: of Python.
+        optimised: whether programs are, as those of users.
+    """
+    hurried = "JAX_DISABLE_MOST_OPTIMIZATIONS" if optimised else ""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -32,7 +37,8 @@ def test_the_example_of_the_readme_runs():
     text = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert "1000" in code
-    out = python("-c", code.replace("1000)", "8)") + "\nprint('end')")
+    code = code.replace("1000)", "8)") + "\nprint('end')"
+    out = python("-c", code, optimised=True)
     shown = re.findall(r"0\.\d+", out)
     assert len(shown) == 8 and out.rstrip().endswith("end")
 
@@ -103,7 +109,7 @@ def test_the_notebook_of_small_numbers_runs():
     some = 'config.quantize.layers = "layer_0/.*kernel$"\n'
     code = code.replace(parse, some + parse).replace(vectors, '"vectors": 64')
     code = code.replace(methods, '("minmax",)')
-    out = python("-c", code.replace("[:256]", "[:32]"))
+    out = python("-c", code.replace("[:256]", "[:32]"), optimised=True)
     (minmax,) = re.findall(r"minmax: .* error ([\d.]+) %", out)
     assert 10 < float(minmax) < 60
     cosines = [float(c) for c in re.findall(r"cosine ([\d.]+)", out)]
