@@ -123,18 +123,24 @@ def reproduce(
     Args:
         name: of `ENTRIES`.
         seeds: of the calibration.
-        rest: `--data_root=DIR`.
+        rest: `--data_root=DIR`, and `--bits=4` for cases with activations of
+            so many bits alone.
         folder: of the parts.
         stop: looked at between cases.
     """
     entry = ENTRIES[name]
-    root = None
+    root, cases = None, CASES
     for argument in rest:
-        if not argument.startswith("--data_root="):
+        flag, _, value = argument.partition("=")
+        if flag == "--data_root":
+            root = value
+        elif flag == "--bits" and value in ("4", "8", "16"):
+            cases = tuple(c for c in CASES if c.act_bits == int(value))
+        else:
             raise checks.UsageError(
-                f"{argument!r} is no flag of {name}; use --data_root=DIR."
+                f"{argument!r} is no flag of {name}; use --data_root=DIR, or"
+                " --bits=4, 8 or 16."
             )
-        root = argument.removeprefix("--data_root=")
     opened = open_model(name, root, folder, stop)
     exact = llm_fp4.assess(
         opened,
@@ -147,7 +153,7 @@ def reproduce(
     rows = []
     for seed in range(seeds):
         seen: dict[str, jax.Array] = {}
-        for case in CASES:
+        for case in cases:
             path = folder / f"seed{seed}-{'-'.join(map(str, case))}.json"
             if not path.exists():
                 if stop.asked:
@@ -265,6 +271,8 @@ def summary(entry: Entry, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
             for row in rows
             if all(row[k] == v for k, v in case._asdict().items())
         ]
+        if not own:
+            continue
         names = [
             k
             for k, v in own[0].items()
@@ -301,7 +309,8 @@ def page(entry: Entry, content: Mapping[str, Any]) -> list[str]:
     exact = content["float"][entry.tasks[0]]
     if entry.score == "perplexity":
         lines += ["", f"Float: perplexity {exact['perplexity']:.3f}."]
-    for bits in (16, 8, 4):
+    told = {row["act_bits"] for row in content["summary"]}
+    for bits in sorted(told, reverse=True):
         lines += ["", f"## W4A{bits}", "", *_table(entry, content, bits)]
     return lines
 
