@@ -42,9 +42,10 @@ import jax
 from matplotlib.figure import Figure
 import numpy as np
 
+from jaxedge.data import docstrings
 from jaxedge.models import packed, quantized, similarity
 from jaxedge.quantize import minifloat, search
-from jaxedge.recipes import llm_fp4
+from jaxedge.recipes import llm_fp4, networks
 from jaxedge.run import spread_over_cores
 
 spread_over_cores()
@@ -74,7 +75,7 @@ figure  # noqa: B018
 # leaves little of the small ones.
 
 # %%
-opened = llm_fp4.open_model("minilm")
+opened = networks.open_model("minilm")
 config = llm_fp4.defaults()
 config.calibration.update({"sequences": 32, "tokens": 48, "vectors": 256})
 given = llm_fp4.parse(config)
@@ -118,8 +119,8 @@ for method in ("minmax", "fpq_baseline", "fpq"):
 # weight is rounded so that it makes up for the others.
 
 # %%
-sentences = llm_fp4.docstrings.sentences()[:256]
-exact = llm_fp4.embed(opened, sentences)
+sentences = docstrings.sentences()[:256]
+exact = networks.embed(opened, sentences)
 ways = {
     "MinMax": {"method": "minmax"},
     "NVFP4": {"method": "minmax", "grain": "nvfp4"},
@@ -129,7 +130,7 @@ found, small = {}, opened
 for name, how in ways.items():
     variables = quantized.convert(opened.variables, seen, **how)
     small = opened._replace(variables=variables)
-    found[name] = similarity.compare(llm_fp4.embed(small, sentences), exact)
+    found[name] = similarity.compare(networks.embed(small, sentences), exact)
     print(f"{name}: cosine {found[name].cosine:.3f}")
 
 figure = Figure(figsize=(6, 2), layout="constrained")
@@ -155,8 +156,8 @@ same = opened._replace(variables=again.variables)
 print(
     "unchanged:",
     np.array_equal(
-        llm_fp4.embed(same, sentences[:32]),
-        llm_fp4.embed(small, sentences[:32]),
+        networks.embed(same, sentences[:32]),
+        networks.embed(small, sentences[:32]),
     ),
 )
 

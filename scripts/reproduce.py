@@ -171,10 +171,7 @@ def quantise(
     folder = ROOT / "runs" / "reproduce" / name
     found = small.reproduce(name, seeds, rest, folder, stop)
 
-    def page(content: Mapping[str, Any]) -> list[str]:
-        lines = small.page(small.ENTRIES[name], content)
-        return [line.replace("NAME.svg", f"{name}.svg") for line in lines]
-
+    page = functools.partial(small.page, name)
     write(name, [f"--seeds={seeds}", *rest], started, found, page)
     small.draw(name, found, RESULTS / f"{name}.svg")
 
@@ -323,11 +320,14 @@ def machine() -> dict[str, Any]:
 
 def head(name: str, content: Mapping[str, Any]) -> list[str]:
     """The first lines of a result: what was run where."""
+    # A tree that differed from its commit is told.
+    at, _, changed = content["commit"].partition(" ")
+    shown = " ".join([at[:12], changed]).strip()
     return [
         f"# {name}",
         "",
-        f"`{content['command']}`, {content['date']}, commit"
-        f" {content['commit'][:12]}, {content['machine']['cores']} cores of"
+        f"`{content['command']}`, {content['date']}, commit {shown},"
+        f" {content['machine']['cores']} cores of"
         f" {content['machine']['processor']}, jax"
         f" {content['machine']['jax']}.",
         "",

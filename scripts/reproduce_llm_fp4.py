@@ -22,7 +22,7 @@ from jaxedge.core.trees import map_named
 from jaxedge.data import text
 from jaxedge.models import quantized
 from jaxedge.models.transformer import Decoder
-from jaxedge.recipes import llm_fp4
+from jaxedge.recipes import assessment, llm_fp4, networks
 from jaxedge.run import canvas, job, loop, main, workdir
 
 GPT = "configs/language.py"
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     Attributes:
         title: of the page.
         calibration: config of it.
-        tasks: of `llm_fp4.assess`.
+        tasks: of `assessment.assess`.
         score: that is drawn and told first.
         length: tokens of a test sequence.
         most: sequences of a test.
@@ -142,7 +142,7 @@ def reproduce(
                 " --bits=4, 8 or 16."
             )
     opened = open_model(name, root, folder, stop)
-    exact = llm_fp4.assess(
+    exact = assessment.assess(
         opened,
         entry.tasks,
         root,
@@ -177,14 +177,14 @@ def reproduce(
 
 def open_model(
     name: str, root: str | None, folder: Path, stop: loop.Stop
-) -> llm_fp4.Opened:
+) -> networks.Opened:
     """The float network of an entry; that of the GPT is trained first."""
     if name == "llm_fp4_minilm":
-        return llm_fp4.open_model("minilm")
+        return networks.open_model("minilm")
     if name == "llm_fp4_stories":
         place = data.find_root("stories260K", "checkpoints", root)
         path = place / "checkpoints" / "stories260K" / "stories260K.bin"
-        return llm_fp4.open_model(path)
+        return networks.open_model(path)
     flags = [f"--config={GPT}", f"--workdir={folder / 'run'}"]
     options = main.parse(flags + ([f"--data_root={root}"] if root else []))
     resolved = job.resolve(options.config, options.data_root)
@@ -195,7 +195,7 @@ def open_model(
         data.find_root("the text", "text", root),
         given.data.vocabulary,
     )
-    return llm_fp4.Opened(
+    return networks.Opened(
         Decoder(given.data.vocabulary, *given.model),
         resolved.recipe.finish(state),
         pairs.encode,
@@ -222,7 +222,7 @@ def settings(entry: Entry, case: Case) -> llm_fp4.Settings:
 
 
 def judged(
-    opened: llm_fp4.Opened,
+    opened: networks.Opened,
     seen: Mapping[str, jax.Array],
     given: llm_fp4.Settings,
     entry: Entry,
@@ -239,7 +239,7 @@ def judged(
     jax.block_until_ready(list(leaves.values()))
     seconds = time.perf_counter() - started
     small = llm_fp4.assemble(opened, leaves, {})
-    scores = llm_fp4.assess(
+    scores = assessment.assess(
         small,
         entry.tasks,
         root,
@@ -292,8 +292,9 @@ def summary(entry: Entry, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     return found
 
 
-def page(entry: Entry, content: Mapping[str, Any]) -> list[str]:
+def page(name: str, content: Mapping[str, Any]) -> list[str]:
     """The tables as markdown."""
+    entry = ENTRIES[name]
     seeds = len({row["seed"] for row in content["runs"]})
     lines = [
         f"{entry.title}. Mean of {seeds} seed(s) of the calibration, standard"
@@ -304,7 +305,7 @@ def page(entry: Entry, content: Mapping[str, Any]) -> list[str]:
         " that is searched may also have E1M2. Seconds: of the search, with"
         " compilation.",
         "",
-        f"![{entry.score} by method](NAME.svg)",
+        f"![{entry.score} by method]({name}.svg)",
     ]
     exact = content["float"][entry.tasks[0]]
     if entry.score == "perplexity":

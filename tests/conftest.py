@@ -12,7 +12,6 @@ import gc
 import os
 from pathlib import Path
 import re
-import sys
 
 import hypothesis
 import jax
@@ -22,10 +21,6 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Two devices make every sharded path run without an accelerator.
 jax.config.update("jax_num_cpu_devices", 2)
-
-# Processes that tests start would each compile, for seconds, what they import.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 # Programs that were traced are a heap of small objects that stay; looking for
 # cycles among them as often as Python does took 4 % of the time.

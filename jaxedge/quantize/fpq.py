@@ -363,10 +363,7 @@ def _weight_scales(
     return _scale(bias, format), errors
 
 
-_quantised = jax.jit(
-    lambda x, scale, shift, format: quantised(x, format, scale, shift),
-    static_argnames="format",
-)
+_quantised = jax.jit(quantised, static_argnames="format")
 
 
 def _best_weights(
@@ -378,7 +375,7 @@ def _best_weights(
     sensitivity: jax.Array | None,
 ) -> tuple[Side, float]:
     """Weights for activations, and their error less a constant."""
-    q = _quantised(x, of_x.scale, of_x.shift, format=of_x.format)
+    q = _quantised(x, of_x.format, of_x.scale, of_x.shift)
     of = form(q, x, w, sensitivity)
     found = {
         format: _weight_scales(w, of, format, search)
@@ -400,7 +397,6 @@ def _activation_scales(
     search: str,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Scale [] and shift [I] of vectors x [B, I], and their error, []."""
-
     turned = x.T
 
     def error(bias: jax.Array, full: bool) -> jax.Array:

@@ -1,15 +1,14 @@
 """LLM-FP4: a pretrained transformer in small floating-point numbers.
 
 arXiv:2310.16836. Every matrix is calibrated with what it sees in the network as
-it was trained (appendix F), without any training. `open_model` reads a network,
-`calibration` the texts, `layers` quantises one matrix after the other, `assess`
-says what is left of the network.
+it was trained (appendix F), without any training. `calibration` reads texts,
+`layers` quantises one matrix after the other, `assemble` makes them a network;
+`recipes.networks` opens one, and `recipes.assessment` says what is left of it.
 
-Letters: N texts, T tokens of one, W width.
+Letters: N texts, T tokens of one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-import functools
+from collections.abc import Callable, Iterator, Mapping
 import os
 from pathlib import Path
 import re
@@ -21,37 +20,18 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 import numpy as np
 
-from jaxedge import data
 from jaxedge.core import checks
-from jaxedge.core.keys import stream
 from jaxedge.core.trees import map_named
-from jaxedge.data import byte_pairs, choices, docstrings, text, tokenizers
+from jaxedge.data import docstrings, text
 from jaxedge.hardware.weights import TABLE
-from jaxedge.models import (
-    encoder,
-    hugging_face,
-    language,
-    llama2c,
-    minilm,
-    packed,
-    quantized,
-    similarity,
-    transformer,
-)
+from jaxedge.models import quantized, transformer
 from jaxedge.models.encoder import Encoder
 from jaxedge.models.transformer import Decoder
 from jaxedge.quantize import blocks, fpq, search
 from jaxedge.quantize.layer import Rows
-from jaxedge.recipes import settings
-
-OWN, DOCSTRINGS = "own", "docstrings"
-MINILM = "minilm"
-TASKS = (OWN, DOCSTRINGS, *text.TEXTS, *choices.FILES)
-# Sentences that assess an encoder, and texts that a decoder writes to be
-# assessed by.
-_SENTENCES, _WRITTEN = 256, 32
-_KINDS = {Encoder: "an encoder", Decoder: "a decoder"}
-Progress = Callable[[int, int], None]
+from jaxedge.recipes import networks, settings
+from jaxedge.recipes.assessment import DOCSTRINGS, OWN, SENTENCES
+from jaxedge.recipes.networks import Opened
 
 
 class Quantize(NamedTuple):
@@ -178,79 +158,6 @@ def parse(config: Any) -> Settings:
     return settings.unpack_sections(Settings, config)
 
 
-class Opened(NamedTuple):
-    """A network and its tokens.
-
-    Attributes:
-        model: an `Encoder` or a `Decoder`.
-        variables: its parameters.
-        encode: text to tokens, as a sequence begins.
-        batch: texts, T -> tokens [N, T] and mask [N, T]; of encoders.
-        files: those that belong to it, by name.
-        note: of a network of small numbers, what it was made of.
-    """
-
-    model: Encoder | Decoder
-    variables: Any
-    encode: Callable[[str], Sequence[int]]
-    batch: Callable[[Sequence[str], int], tuple[np.ndarray, np.ndarray]] | None
-    files: Mapping[str, Path]
-    note: Mapping[str, Any]
-
-
-def open_model(path: str | os.PathLike[str]) -> Opened:
-    """Reads a network with its tokenizer.
-
-    Args:
-        path: a folder of Hugging Face's transformers (`models.hugging_face`)
-            or of `models.packed`; a file of llama2.c with its tokenizer
-            tok*.bin beside it; or "minilm", the encoder of an installed
-            package (`models.minilm`).
-
-    Raises:
-        UsageError: for what is missing, damaged or not supported, or a
-            tokenizer of more tokens than the network has.
-    """
-    if str(path) == MINILM:
-        path = minilm.folder()
-    path = Path(path)
-    note: Mapping[str, Any] = {}
-    if path.suffix == ".bin":
-        model, variables = llama2c.load(path)
-        map_named(checks.finite, variables)  # The other readers look.
-        folder = path.parent
-    elif packed.holds(path):
-        model, variables, note = packed.load(path)
-        folder = path
-    else:
-        model, variables, *_ = hugging_face.load(path)
-        folder = path
-    # One such as tok512.bin is of so many tokens.
-    name = f"tok{model.vocabulary}.bin"
-    own = sorted(folder.glob("tok*.bin"), key=lambda p: (p.name != name, p))
-    if isinstance(model, Decoder) and own and not _is_json(folder):
-        pairs = byte_pairs.load(own[0], model.vocabulary)
-        files = {own[0].name: own[0]}
-        return Opened(model, variables, pairs.encode, None, files, note)
-    if path.suffix == ".bin" and not _is_json(folder):
-        raise checks.UsageError(
-            f"there is no tokenizer beside {path}; put its tok*.bin there."
-        )
-    found = tokenizers.load(folder)
-    found.check(model.vocabulary)
-    names = ("tokenizer.json", "tokenizer_config.json")
-    files = {n: folder / n for n in names if (folder / n).is_file()}
-
-    def encode(text: str) -> Sequence[int]:
-        return found.inner.encode(text).ids
-
-    return Opened(model, variables, encode, found.encode, files, note)
-
-
-def _is_json(folder: Path) -> bool:
-    return (folder / "tokenizer.json").is_file()
-
-
 class Texts(NamedTuple):
     """Tokens to calibrate with.
 
@@ -287,13 +194,13 @@ def calibration(
                 "calibration.text is 'own', but an encoder writes no text; use"
                 " 'docstrings', or a file with a sentence a line."
             )
-        tokens = written(opened, given.sequences, given.tokens, key)
+        tokens = networks.written(opened, given.sequences, given.tokens, key)
         return Texts(tokens, np.ones_like(tokens))
     lines = _lines(given.text, root)
     if isinstance(opened.model, Encoder):
         assert opened.batch is not None
         # Those of an assessment come first.
-        free = lines[_SENTENCES if given.text == DOCSTRINGS else 0 :]
+        free = lines[SENTENCES if given.text == DOCSTRINGS else 0 :]
         if len(free) < given.sequences:
             raise checks.UsageError(
                 f"calibration.text {given.text!r} has {len(free)} lines, but"
@@ -301,7 +208,7 @@ def calibration(
             )
         some = [free[i] for i in _drawn(key, len(free), given.sequences)]
         return Texts(*opened.batch(some, given.tokens))
-    tokens = windows(opened, "\n".join(lines), given.tokens)
+    tokens = networks.windows(opened, "\n".join(lines), given.tokens)
     if len(tokens) < given.sequences:
         raise checks.UsageError(
             f"calibration.text {given.text!r} has {len(tokens)} sequences of"
@@ -317,39 +224,11 @@ def _drawn(key: jax.Array, count: int, some: int) -> np.ndarray:
     return np.asarray(jax.random.permutation(key, count)[:some])
 
 
-def written(
-    opened: Opened, sequences: int, length: int, key: jax.Array
-) -> np.ndarray:
-    """Texts that a decoder writes by chance, tokens [N, T]."""
-    begin = list(opened.encode(""))[:1] or [0]
-    prompt = jnp.full((sequences, 1), begin[0], jnp.int32)
-    model = opened.model
-    assert isinstance(model, Decoder)
-    write = jax.jit(
-        lambda variables, key: transformer.generate(
-            model, variables, prompt, length, key=key
-        )
-    )
-    return np.asarray(write(opened.variables, key))
-
-
-def windows(
-    opened: Opened, text: str, length: int, most: int | None = None
-) -> np.ndarray:
-    """A text cut into sequences of tokens, [N, T]; the rest is dropped."""
-    if most is not None:
-        # No more than are needed, a character a token or more.
-        text = text[: 16 * most * length]
-    tokens = np.asarray(opened.encode(text), np.int32)
-    n = len(tokens) // length
-    return tokens[: n * length].reshape(n, length)[:most]
-
-
 def _lines(name: str, root: str | os.PathLike[str] | None) -> list[str]:
     if name == DOCSTRINGS:
         return list(docstrings.sentences())
     if name in text.TEXTS:
-        found = text.part(name, "train", _text_root(name, root))
+        found = networks.text_of(name, "train", root)
     elif Path(name).is_file():
         try:
             found = Path(name).read_text(encoding="utf-8")
@@ -365,10 +244,6 @@ def _lines(name: str, root: str | os.PathLike[str] | None) -> list[str]:
             (OWN, DOCSTRINGS, *text.TEXTS),
         )
     return [line.strip() for line in found.splitlines() if line.strip()]
-
-
-def _text_root(name: str, root: str | os.PathLike[str] | None) -> Path:
-    return data.find_root(f"the text {name!r}", "text", root)
 
 
 class Layer(NamedTuple):
@@ -514,12 +389,11 @@ def _record(
 ) -> dict[str, Any]:
     layer = leaf.layer
     error, most = _measured(leaf, w, x)
-    blocks = layer.act_blocks
-    act = layer.act_format.name if layer.act_format else "exact"
+    kind = layer.act_blocks.format if layer.act_blocks else layer.act_format
     return {
         "shape": list(leaf.shape),
         "weight_format": layer.weight_format.name,
-        "act_format": blocks.format.name if blocks else act,
+        "act_format": kind.name if kind else "exact",
         "bits_per_weight": 8 * layer.nbytes / leaf.size,
         "error": float(error),
         "channel_most": np.asarray(most).tolist(),
@@ -535,177 +409,3 @@ def _measured(
     off, power = leaf.layer.apply(x) - y, jnp.sum(y**2)
     # Weights that are all zero have no error.
     return jnp.sum(off**2) / jnp.where(power > 0, power, 1), jnp.abs(x).max(0)
-
-
-def embed(
-    opened: Opened, sentences: Sequence[str], length: int = 48, batch: int = 32
-) -> np.ndarray:
-    """Embeddings of sentences by an encoder, [N, W].
-
-    Args:
-        opened: the network.
-        sentences: N of them.
-        length: T; less where the network has fewer positions.
-        batch: sentences at once.
-    """
-    assert opened.batch is not None and isinstance(opened.model, Encoder)
-    length = min(length, opened.model.positions)
-    tokens, mask = opened.batch(sentences, length)
-    fill = -len(tokens) % batch
-    rows = np.concatenate([np.arange(len(tokens)), np.zeros(fill, int)])
-    found = [
-        _embed(opened.model, opened.variables, tokens[part], mask[part])
-        for part in rows.reshape(-1, batch)
-    ]
-    return np.concatenate(found)[: len(tokens)]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _embed(model: Encoder, variables: Any, tokens: Any, mask: Any) -> Any:
-    hidden: Any = model.apply(variables, tokens, mask=mask)
-    return encoder.sentence_embedding(hidden, mask)
-
-
-def assess(
-    opened: Opened,
-    tasks: Sequence[str],
-    root: str | os.PathLike[str] | None = None,
-    *,
-    reference: Opened | None = None,
-    length: int = 128,
-    most: int | None = None,
-    batch: int = 8,
-    progress: Callable[[str], Progress | None] = lambda task: None,
-) -> dict[str, dict[str, float]]:
-    """What a network scores.
-
-    Args:
-        opened: the network.
-        tasks: of a decoder: texts of `data.text` (perplexity of the test
-            split), sets of `data.choices` (accuracy), or "own" (perplexity of
-            what the reference, or the network itself, writes). Of an encoder:
-            "docstrings", similarity to the reference's embeddings.
-        root: the data root.
-        reference: the network as it was.
-        length: T, of texts.
-        most: sequences, questions or sentences of a task; None takes all, and
-            of "docstrings" 256.
-        batch: sequences at once.
-        progress: of a task, a function of what is done and of all.
-
-    Returns:
-        By task, scores by name.
-
-    Raises:
-        UsageError: for a task that is unknown or not for this network, texts
-            or questions that are missing, or a reference of another kind.
-    """
-    for task in tasks:
-        checks.choice("task", task, known_tasks(opened.model))
-    if reference is not None:
-        _check_same_kind(opened.model, reference.model)
-    if isinstance(opened.model, Encoder):
-        return {task: _similar(opened, reference, most) for task in tasks}
-    # All files are read before anything is computed.
-    asked = {
-        task: choices.load(task, root)[:most]
-        for task in tasks
-        if task in choices.FILES
-    }
-    texts = {
-        task: _test_tokens(opened, task, root, length, most)
-        for task in tasks
-        if task in text.TEXTS
-    }
-    found: dict[str, dict[str, float]] = {}
-    for task in tasks:
-        report = progress(task)
-        if task in asked:
-            answers = language.answer(
-                asked[task],
-                opened.encode,
-                opened.model,
-                opened.variables,
-                batch=batch,
-                progress=report,
-            )
-            found[task] = {
-                "accuracy": answers.acc,
-                "accuracy_error": answers.acc_error,
-                "accuracy_norm": answers.acc_norm,
-                "accuracy_norm_error": answers.acc_norm_error,
-            }
-        else:
-            tokens = texts.get(task)
-            if tokens is None:
-                # Another key than that of the calibration.
-                key = stream(jax.random.key(0), "assess")
-                tokens = written(
-                    reference or opened, most or _WRITTEN, length, key
-                )
-            value = language.perplexity(
-                opened.model,
-                opened.variables,
-                tokens,
-                batch=batch,
-                progress=report,
-            )
-            found[task] = {"perplexity": value}
-    return found
-
-
-def known_tasks(model: Encoder | Decoder) -> tuple[str, ...]:
-    """The tasks of a network."""
-    if isinstance(model, Encoder):
-        return (DOCSTRINGS,)
-    return (OWN, *text.TEXTS, *choices.FILES)
-
-
-def _similar(
-    opened: Opened, reference: Opened | None, most: int | None
-) -> dict[str, float]:
-    if reference is None:
-        raise checks.UsageError(
-            "an encoder is assessed beside the network that it was; give"
-            " --reference."
-        )
-    sentences = docstrings.sentences()[: most or _SENTENCES]
-    if len(sentences) < 11:
-        raise checks.UsageError(
-            f"{len(sentences)} sentences are too few to compare; give --most=11"
-            " or more."
-        )
-    found = similarity.compare(
-        embed(opened, sentences), embed(reference, sentences)
-    )
-    return found._asdict()
-
-
-def _test_tokens(
-    opened: Opened,
-    task: str,
-    root: str | os.PathLike[str] | None,
-    length: int,
-    most: int | None,
-) -> np.ndarray:
-    found = text.part(task, "test", _text_root(task, root))
-    tokens = windows(opened, found, length, most)
-    if not len(tokens):
-        raise checks.UsageError(
-            f"the test split of {task} has no {length} tokens; lower --length."
-        )
-    return tokens
-
-
-def _check_same_kind(
-    model: Encoder | Decoder, reference: Encoder | Decoder
-) -> None:
-    kind, other = (
-        f"{_KINDS[type(m)]} of {m.vocabulary} tokens"
-        for m in (model, reference)
-    )
-    if kind != other:
-        raise checks.UsageError(
-            f"the network is {kind}, but its reference {other}; give the"
-            " one that it was."
-        )

@@ -25,7 +25,7 @@ from rich.table import Table
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.models import packed, quantized
-from jaxedge.recipes import llm_fp4
+from jaxedge.recipes import assessment, llm_fp4, networks
 from jaxedge.run import quantize_page, workdir
 from jaxedge.run.loop import Preempted, Stop
 from jaxedge.run.metrics import replace
@@ -46,7 +46,7 @@ def quantize(
     goes on there. What OUT held stays until all is written.
 
     Args:
-        model: as for `llm_fp4.open_model`.
+        model: as for `networks.open_model`.
         out: the folder.
         config: as from `llm_fp4.defaults`.
         data_root: for the texts of the calibration.
@@ -62,7 +62,7 @@ def quantize(
     given = llm_fp4.parse(config)
     folder = Path(out).resolve()
     packed.check_target(folder)
-    opened = llm_fp4.open_model(model)
+    opened = networks.open_model(model)
     paths = llm_fp4.matrices(opened, given.quantize.layers)
     # Raises for keys of an encoder, before the long work.
     llm_fp4.assemble(opened, {}, {}, given.quantize.kv)
@@ -121,8 +121,8 @@ def evaluate(
     """Prints what a network scores, and keeps it.
 
     Args:
-        model: as for `llm_fp4.open_model`.
-        tasks: as for `llm_fp4.assess`; () takes those that need no file.
+        model: as for `networks.open_model`.
+        tasks: as for `assessment.assess`; () takes those that need no file.
         reference: the network that it was, as `model`; None is what the folder
             says that it was made of, if that is there.
         data_root: for texts and questions.
@@ -137,11 +137,11 @@ def evaluate(
         UsageError: for anything the user has to mend, before long work starts.
     """
     for task in tasks:
-        checks.choice("task", task, llm_fp4.TASKS)
+        checks.choice("task", task, assessment.TASKS)
     if out is not None:
         _check_file(Path(out))
-    opened = llm_fp4.open_model(model)
-    known = llm_fp4.known_tasks(opened.model)
+    opened = networks.open_model(model)
+    known = assessment.known_tasks(opened.model)
     chosen = tuple(tasks) or known[:1]
     for task in chosen:
         checks.choice("task", task, known)
@@ -149,13 +149,13 @@ def evaluate(
     # One that was asked for must be there.
     beside = None
     if was and (was == reference or _is_there(was)):
-        beside = llm_fp4.open_model(was)
+        beside = networks.open_model(was)
     found: dict[str, Any] = {}
     for name, network in (("reference", beside), ("model", opened)):
         if network is None or (name == "reference" and _similar(chosen)):
             continue
         with _tasks(name) as progress:
-            found[name] = llm_fp4.assess(
+            found[name] = assessment.assess(
                 network,
                 chosen,
                 data_root,
@@ -178,12 +178,12 @@ def evaluate(
 
 
 def _is_there(name: str) -> bool:
-    return name == llm_fp4.MINILM or Path(name).exists()
+    return name == networks.MINILM or Path(name).exists()
 
 
 def _whole(model: str) -> str:
     """A name that is the same from any folder."""
-    return model if model == llm_fp4.MINILM else str(Path(model).resolve())
+    return model if model == networks.MINILM else str(Path(model).resolve())
 
 
 def _check_file(path: Path) -> None:
@@ -204,7 +204,7 @@ def _digest(*trees: Any) -> int:
 
 def _similar(tasks: Sequence[str]) -> bool:
     """Whether the reference is what is compared with."""
-    return llm_fp4.DOCSTRINGS in tasks
+    return assessment.DOCSTRINGS in tasks
 
 
 class _Store:
@@ -284,7 +284,7 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
 
 
 @contextlib.contextmanager
-def _tasks(name: str) -> Iterator[Callable[[str], llm_fp4.Progress]]:
+def _tasks(name: str) -> Iterator[Callable[[str], assessment.Progress]]:
     """A bar for each task of a network."""
     columns = (
         TextColumn("{task.description}"),
@@ -294,7 +294,7 @@ def _tasks(name: str) -> Iterator[Callable[[str], llm_fp4.Progress]]:
     )
     with Progress(*columns) as progress:
 
-        def begin(task: str) -> llm_fp4.Progress:
+        def begin(task: str) -> assessment.Progress:
             row = progress.add_task(f"{task} ({name})", total=None)
 
             def report(done: int, total: int) -> None:

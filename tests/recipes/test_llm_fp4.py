@@ -15,7 +15,7 @@ from jaxedge.core.checks import UsageError
 from jaxedge.core.keys import stream
 from jaxedge.data import byte_pairs, choices, docstrings, text
 from jaxedge.models import llama2c, packed, quantized
-from jaxedge.recipes import llm_fp4
+from jaxedge.recipes import assessment, llm_fp4, networks
 
 library = pytest.importorskip("tokenizers")
 pytest.importorskip("safetensors")
@@ -71,13 +71,13 @@ def given(**changes):
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    return llm_fp4.open_model(made(tmp_path_factory.mktemp("b") / "b", "bert"))
+    return networks.open_model(made(tmp_path_factory.mktemp("b") / "b", "bert"))
 
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     folder = tmp_path_factory.mktemp("l") / "l"
-    return llm_fp4.open_model(made(folder, "llama", ends=("[CLS]",)))
+    return networks.open_model(made(folder, "llama", ends=("[CLS]",)))
 
 
 @pytest.fixture(scope="module")
@@ -140,20 +140,20 @@ def test_networks_are_opened_with_their_words(bert, llama):
     assert [*bert.files] == ["tokenizer.json"] and not bert.note
     # A decoder's texts have a beginning and no end.
     assert llama.encode("ab") == [2, 4, 5]
-    assert llm_fp4.known_tasks(bert.model) == ("docstrings",)
-    assert llm_fp4.known_tasks(llama.model)[0] == "own"
+    assert assessment.known_tasks(bert.model) == ("docstrings",)
+    assert assessment.known_tasks(llama.model)[0] == "own"
 
 
 def test_words_must_be_there_and_known(tmp_path):
     shutil.copytree(FOLDERS / "bert", tmp_path / "a")
     with pytest.raises(UsageError, match="there is no .*tokenizer.json"):
-        llm_fp4.open_model(tmp_path / "a")
+        networks.open_model(tmp_path / "a")
     more = [*WORDS, *string.ascii_uppercase]
     made(tmp_path / "b", "bert", words=more)
     with pytest.raises(UsageError, match="has 56 tokens, but the network 37"):
-        llm_fp4.open_model(tmp_path / "b")
+        networks.open_model(tmp_path / "b")
     with pytest.raises(UsageError, match="is no folder"):
-        llm_fp4.open_model(tmp_path / "c")
+        networks.open_model(tmp_path / "c")
 
 
 PIECES = [" ", "a", "b", "ab", " a", " b", " ab", "é"]
@@ -183,7 +183,7 @@ def own_file(folder, change=None):
 
 def test_a_file_of_llama2c_is_opened(tmp_path):
     path, words, n = own_file(tmp_path)
-    opened = llm_fp4.open_model(path)
+    opened = networks.open_model(path)
     assert [*opened.files.values()] == [words] and opened.batch is None
     pairs = byte_pairs.load(words, n)
     said = "ab  a\n b ab"
@@ -193,13 +193,13 @@ def test_a_file_of_llama2c_is_opened(tmp_path):
     words.unlink()
     (tmp_path / "tok1.bin").unlink()
     with pytest.raises(UsageError, match="no tokenizer beside .*net.bin"):
-        llm_fp4.open_model(path)
+        networks.open_model(path)
 
 
 def test_an_infinity_in_a_file_is_named(tmp_path):
     path, *_ = own_file(tmp_path, -20)
     with pytest.raises(UsageError, match="params/norm/scale holds 1 NaN"):
-        llm_fp4.open_model(path)
+        networks.open_model(path)
 
 
 @pytest.mark.skipif(
@@ -207,7 +207,7 @@ def test_an_infinity_in_a_file_is_named(tmp_path):
     reason="no checkpoints/stories260K below JAXEDGE_DATA",
 )
 def test_a_published_file_is_opened():
-    opened = llm_fp4.open_model(STORIES / "stories260K.bin")
+    opened = networks.open_model(STORIES / "stories260K.bin")
     pairs = byte_pairs.load(STORIES / "tok512.bin", 512)
     said = "Once upon a time,  there was Lily.\nShe was \N{SNOWMAN} happy. "
     assert opened.encode(said) == pairs.encode(said)
@@ -279,7 +279,7 @@ def test_small_networks_are_not_made_smaller(llama, small, tmp_path):
     assert done.model == llama.model.clone(kv="mxfp4")
     assert dict(quantized.leaves(done.variables)) == leaves
     packed.save(tmp_path / "out", done.model, done.variables, files=llama.files)
-    opened = llm_fp4.open_model(tmp_path / "out")
+    opened = networks.open_model(tmp_path / "out")
     assert opened.model == done.model and opened.encode("b") == [2, 5]
     for network in (done, opened):
         with pytest.raises(UsageError, match="holds small numbers already"):
@@ -437,25 +437,25 @@ def few(monkeypatch):
 
 
 def test_an_encoder_is_assessed_beside_what_it_was(bert, few):
-    found = llm_fp4.assess(bert, ["docstrings"], reference=bert, most=20)
+    found = assessment.assess(bert, ["docstrings"], reference=bert, most=20)
     scores = found["docstrings"]
     assert set(scores) == {
         "cosine", "cosine_p05", "nearest", "nearest_10", "spearman"
     }  # fmt: skip
     np.testing.assert_allclose([*scores.values()], 1, rtol=1e-6)
     with pytest.raises(UsageError, match="give --reference"):
-        llm_fp4.assess(bert, ["docstrings"])
+        assessment.assess(bert, ["docstrings"])
     with pytest.raises(UsageError, match="10 sentences are too few .*most=11"):
-        llm_fp4.assess(bert, ["docstrings"], reference=bert, most=10)
+        assessment.assess(bert, ["docstrings"], reference=bert, most=10)
 
 
 def test_embeddings_do_not_depend_on_their_batch(bert, few):
     sentences = docstrings.sentences()[:5]
     # Of more tokens than the network has positions.
-    found = llm_fp4.embed(bert, sentences, 48, 4)
+    found = networks.embed(bert, sentences, 48, 4)
     assert found.shape == (5, 16)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
-    alone = llm_fp4.embed(bert, sentences[4:], 48, 4)
+    alone = networks.embed(bert, sentences[4:], 48, 4)
     np.testing.assert_allclose(alone[0], found[4], atol=1e-5)
 
 
@@ -479,7 +479,7 @@ def test_a_decoder_is_assessed(bert, llama, small, tmp_path, monkeypatch):
         return lambda n, total: said.append((task, n, total))
 
     exact, found = (
-        llm_fp4.assess(
+        assessment.assess(
             network, ["own"], reference=llama, length=8, most=3, batch=2,
             progress=progress,
         )["own"]["perplexity"]
@@ -487,22 +487,22 @@ def test_a_decoder_is_assessed(bert, llama, small, tmp_path, monkeypatch):
     )  # fmt: skip
     assert said == 2 * [("own", 2, 3), ("own", 3, 3)]
     key = stream(jax.random.key(0), "assess")
-    tokens = llm_fp4.written(llama, 3, 8, key)
+    tokens = networks.written(llama, 3, 8, key)
     np.testing.assert_allclose(exact, perplexity(llama, tokens), rtol=1e-5)
     np.testing.assert_allclose(found, perplexity(done, tokens), rtol=1e-5)
     assert exact != found
     with pytest.raises(UsageError, match="unknown task 'docstrings'.*own"):
-        llm_fp4.assess(llama, ["docstrings"])
+        assessment.assess(llama, ["docstrings"])
     with pytest.raises(UsageError, match="is a decoder of 37.* an encoder of"):
-        llm_fp4.assess(llama, ["own"], reference=bert)
+        assessment.assess(llama, ["own"], reference=bert)
 
     def never(*args):
         raise AssertionError("computed before all files are read")
 
-    monkeypatch.setattr(llm_fp4, "written", never)
+    monkeypatch.setattr(networks, "written", never)
     for task in ("piqa", "wikitext2"):
         with pytest.raises(UsageError, match="needs a data root"):
-            llm_fp4.assess(llama, ["own", task])
+            assessment.assess(llama, ["own", task])
 
 
 def test_questions_and_texts_are_scored(llama, monkeypatch, tmp_path):
@@ -512,7 +512,7 @@ def test_questions_and_texts_are_scored(llama, monkeypatch, tmp_path):
     )
     monkeypatch.setattr(choices, "load", lambda task, root: asked)
     monkeypatch.setattr(text, "part", lambda name, split, root: "abc de " * 9)
-    found = llm_fp4.assess(
+    found = assessment.assess(
         llama, ["piqa", "wikitext2"], tmp_path, length=8, most=2, batch=4
     )
     assert found["piqa"]["accuracy"] in (0, 0.5, 1)
@@ -521,4 +521,4 @@ def test_questions_and_texts_are_scored(llama, monkeypatch, tmp_path):
         found["wikitext2"]["perplexity"], perplexity(llama, tokens), rtol=1e-5
     )
     with pytest.raises(UsageError, match="wikitext2 has no 99 tokens"):
-        llm_fp4.assess(llama, ["wikitext2"], tmp_path, length=99)
+        assessment.assess(llama, ["wikitext2"], tmp_path, length=99)
