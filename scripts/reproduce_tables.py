@@ -131,7 +131,8 @@ ENTRIES = {
     "edge_pruning_drive": _vessels(DRIVE),
     "edge_pruning_drive_small": _vessels(f"{DRIVE}_small"),
     "deplm_fashion_mnist": _points("fashion_mnist"),
-    "deplm_beyond": _points("fashion_mnist_large", "fashion_mnist_adam"),
+    "deplm_beyond": _points("fashion_mnist_large"),
+    "deplm_adam": _points("fashion_mnist_adam"),
     "deplm_small": _points("digits", "nmnist", "adrenal", "geometric_shapes"),
 }
 
