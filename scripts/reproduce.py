@@ -7,7 +7,8 @@ the same network in digital weights and in cells. An entry of
 `reproduce_tables.ENTRIES` tells the scores of vessels and of point sets, one of
 `reproduce_resnet.CONFIGS` puts a published network on a hundred chips;
 `half_sparse` compares pairs of cells under read noise, an entry of
-`reproduce_llm_fp4.ENTRIES` a transformer in small numbers, and one of
+`reproduce_llm_fp4.ENTRIES` a transformer in small numbers, one of
+`reproduce_qat.ENTRIES` trains low-bit networks, and one of
 `reproduce_bench.BENCHES` is a measurement of speed.
 """
 
@@ -27,6 +28,7 @@ import reproduce_bench
 import reproduce_half_sparse
 import reproduce_llm_fp4
 import reproduce_pruning
+import reproduce_qat
 import reproduce_resnet
 import reproduce_tables
 from reproduce_tables import spread
@@ -61,9 +63,10 @@ def console(arguments: Sequence[str]) -> int:
     compared = reproduce_pruning.ENTRIES
     tables = reproduce_tables.ENTRIES
     published, benches = reproduce_resnet.CONFIGS, reproduce_bench.BENCHES
-    small = reproduce_llm_fp4.ENTRIES
+    small, low = reproduce_llm_fp4.ENTRIES, reproduce_qat.ENTRIES
     names = [
-        *CONFIGS, *compared, *tables, *published, sparse, *small, *benches,
+        *CONFIGS, *compared, *tables, *published, sparse, *small, *low,
+        *benches,
     ]  # fmt: skip
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
@@ -84,7 +87,9 @@ def console(arguments: Sequence[str]) -> int:
             elif name == sparse:
                 reproduce_pairs(rest, stop)
             elif name in small:
-                quantise(name, seeds, rest, stop)
+                drawn(reproduce_llm_fp4, name, seeds, rest, stop)
+            elif name in low:
+                drawn(reproduce_qat, name, seeds, rest, stop)
             elif name in benches:
                 measure(name, rest)
             elif name in compared:
@@ -163,17 +168,16 @@ def reproduce_pairs(rest: Sequence[str], stop: loop.Stop) -> None:
     half.draw(found, ROOT / "docs" / "results" / f"{half.NAME}.svg")
 
 
-def quantise(
-    name: str, seeds: int, rest: Sequence[str], stop: loop.Stop
+def drawn(
+    part: Any, name: str, seeds: int, rest: Sequence[str], stop: loop.Stop
 ) -> None:
-    """A transformer by many methods; writes docs/results/NAME.{json,md,svg}."""
-    started, small = commit(), reproduce_llm_fp4
+    """Rows of a part of this program; writes docs/results/NAME.*."""
+    started = commit()
     folder = ROOT / "runs" / "reproduce" / name
-    found = small.reproduce(name, seeds, rest, folder, stop)
-
-    page = functools.partial(small.page, name)
+    found = part.reproduce(name, seeds, rest, folder, stop)
+    page = functools.partial(part.page, name)
     write(name, [f"--seeds={seeds}", *rest], started, found, page)
-    small.draw(name, found, RESULTS / f"{name}.svg")
+    part.draw(name, found, RESULTS / f"{name}.svg")
 
 
 def measure(name: str, rest: Sequence[str]) -> None:

@@ -14,7 +14,11 @@ from jaxedge.data.source import Batch, Source
 
 
 def epoch(
-    source: Source, batch_size: int, key: jax.Array, epoch: int
+    source: Source,
+    batch_size: int,
+    key: jax.Array,
+    epoch: int,
+    chosen: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """One shuffled pass; the last N mod B rows of the order are dropped.
 
@@ -27,22 +31,27 @@ def epoch(
         batch_size: rows a batch, in [1, N].
         key: a typed key; only its "epoch" stream is used.
         epoch: which pass, from 0.
+        chosen: indices of the examples that take part, [N']; None is all.
 
     Returns:
-        An iterator over N // B batches, all weights 1.
+        An iterator over N // B batches, all weights 1, with what else is
+        known of their rows.
 
     Raises:
         UsageError: at the call, for a bad key, batch size or epoch.
     """
-    size = _size("batch_size", batch_size, 1, len(source.x))
+    count = len(source.x) if chosen is None else len(chosen)
+    size = _size("batch_size", batch_size, 1, count)
     step = _size("epoch", epoch, 0, 2**31 - 1)
     keys.check_key(key)
     order_N = np.asarray(
-        jax.random.permutation(keys.stream(key, "epoch", step), len(source.x))
+        jax.random.permutation(keys.stream(key, "epoch", step), count)
     )
+    if chosen is not None:
+        order_N = np.asarray(chosen)[order_N]
     ones_B = np.ones(size, np.float32)
     return (
-        Batch(source.x[rows_B], source.y[rows_B], ones_B)
+        _rows(source, rows_B, ones_B)
         for rows_B in order_N[: len(order_N) // size * size].reshape(-1, size)
     )
 
@@ -66,6 +75,11 @@ def in_order(source: Source, batch_size: int) -> Iterator[Batch]:
     size = _size("batch_size", batch_size, 1, 2**31 - 1)
     starts = range(0, len(source.x), size)
     return (_padded(source, start, size) for start in starts)
+
+
+def _rows(source: Source, rows_B: np.ndarray, weight_B: np.ndarray) -> Batch:
+    aux = source.aux and {k: v[rows_B] for k, v in source.aux.items()}
+    return Batch(source.x[rows_B], source.y[rows_B], weight_B, aux)
 
 
 def _padded(source: Source, start: int, size: int) -> Batch:

@@ -4,6 +4,7 @@ Letters: N examples, P positions (pixels, points), B batch, H height, W width,
 C channels.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ class Source(NamedTuple):
         classes: the name of each label.
         name: the data set's name.
         split: "train", "valid" or "test".
+        aux: what else is known of each example, by name, [N, ...] each, such
+            as the stored outputs of a teacher; may lie on disk (memmap).
     """
 
     x: np.ndarray
@@ -33,6 +36,12 @@ class Source(NamedTuple):
     classes: tuple[str, ...]
     name: str
     split: str
+    aux: Mapping[str, np.ndarray] | None = None
+
+    def rows(self, rows: np.ndarray) -> "Source":
+        """A part of the examples, given their indices."""
+        aux = self.aux and {k: v[rows] for k, v in self.aux.items()}
+        return self._replace(x=self.x[rows], y=self.y[rows], aux=aux)
 
 
 class Batch(NamedTuple):
@@ -42,11 +51,16 @@ class Batch(NamedTuple):
         x: inputs, [B, ...] float32.
         y: labels, int32, [B] or one a position, [B, ...].
         weight: [B] float32, 1 for a row of the source and 0 for padding.
+        aux: rows of the source's `aux`.
+        target: what each answer is to be, a distribution [B, K], where it is
+            not the label alone.
     """
 
     x: np.ndarray
     y: np.ndarray
     weight: np.ndarray
+    aux: Any = None
+    target: Any = None
 
 
 def make_source(

@@ -56,6 +56,10 @@ class Weight:
         """
         raise NotImplementedError
 
+    def target(self) -> Any:
+        """Of a trained leaf: what hardware is to hold, itself by default."""
+        return self
+
     @property
     def size(self) -> int:
         """Number of weights."""
@@ -135,7 +139,7 @@ def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
             f"a weight of shape {tuple(w.shape)} is empty; leave it out of"
             " the plan."
         )
-    return spec.program(key, w)
+    return spec.program(key, w.target() if isinstance(w, Weight) else w)
 
 
 @pytree

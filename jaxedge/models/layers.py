@@ -17,6 +17,8 @@ Init = nn.initializers.Initializer
 DEFAULT_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 # Collection that counts the vectors a layer sends to its array, per example.
 COUNTS = "counts"
+# Collection that shows what passes the places of a network (`site`).
+SITES = "sites"
 
 
 def _weight(module: nn.Module, shape: Sequence[int], init: Init) -> Any:
@@ -41,6 +43,26 @@ def _with_bias(module: nn.Module, y: jax.Array) -> jax.Array:
     bias = module.param("bias", nn.initializers.zeros, (y.shape[-1],))
     # All axes, for a broadcast that is meant.
     return y + jnp.asarray(bias, y.dtype).reshape([1] * (y.ndim - 1) + [-1])
+
+
+def site(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+    """A place where a tensor that meets no weight may be quantised.
+
+    Such as the queries and keys of an attention, whose product no array holds.
+
+    Args:
+        module: whose parameters may have a leaf of that name, with a method
+            `apply` (`quantize.grid.Grid`); by default they have none.
+        name: of the place within its module; ends in "_site".
+        x: any tensor.
+
+    Returns:
+        What the leaf makes of it; without one `x`.
+    """
+    module.sow(SITES, name, x)
+    if not module.has_variable("params", name):
+        return x
+    return module.get_variable("params", name).apply(x)
 
 
 class Dense(nn.Module):
@@ -117,4 +139,5 @@ class Norm(nn.Module):
             use_bias=self.affine,
             use_scale=self.affine,
         )
-        return norm(x)
+        # In the type of its input, whatever that of the statistics.
+        return norm(x).astype(x.dtype)

@@ -8,6 +8,7 @@ from jaxedge.quantize import integer as integer
 from jaxedge.quantize import layer as layer
 from jaxedge.quantize import minifloat as minifloat
 from jaxedge.quantize import search as search
+from jaxedge.quantize import variation as variation
 
 __all__ = [
     "blocks",
@@ -18,4 +19,5 @@ __all__ = [
     "layer",
     "minifloat",
     "search",
+    "variation",
 ]

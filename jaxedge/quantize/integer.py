@@ -1,9 +1,23 @@
-"""Integer quantisers of activations."""
+"""Integer quantisers: by the range of the moment, or of a learned step."""
 
 import jax
 import jax.numpy as jnp
 
 from jaxedge.core import checks
+from jaxedge.quantize.initial import init_act_step as init_act_step
+from jaxedge.quantize.initial import init_offset as init_offset
+from jaxedge.quantize.initial import init_step as init_step
+from jaxedge.quantize.learned import GRADIENT_SCALES as GRADIENT_SCALES
+from jaxedge.quantize.learned import MIN_STEP as MIN_STEP
+from jaxedge.quantize.learned import clipped as clipped
+from jaxedge.quantize.learned import code as code
+from jaxedge.quantize.learned import fitted_step as fitted_step
+from jaxedge.quantize.learned import gradient_scale as gradient_scale
+from jaxedge.quantize.learned import limits as limits
+from jaxedge.quantize.learned import lsq as lsq
+from jaxedge.quantize.learned import lsq_plus as lsq_plus
+from jaxedge.quantize.learned import pact as pact
+from jaxedge.quantize.learned import scaled_gradient as scaled_gradient
 
 RANGES = ("example", "tensor")
 

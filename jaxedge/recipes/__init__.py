@@ -9,6 +9,7 @@ from jaxedge.recipes import edge_pruning as edge_pruning
 from jaxedge.recipes import in_memory as in_memory
 from jaxedge.recipes import language as language
 from jaxedge.recipes import pretrained as pretrained
+from jaxedge.recipes import quantization_aware as quantization_aware
 from jaxedge.recipes.recipe import Recipe as Recipe
 
 RECIPES: dict[str, ModuleType] = {
@@ -18,6 +19,7 @@ RECIPES: dict[str, ModuleType] = {
     "in_memory": in_memory,
     "deplm": deplm,
     "language": language,
+    "quantization_aware": quantization_aware,
 }
 
 
@@ -38,4 +40,5 @@ __all__ = [
     "in_memory",
     "language",
     "pretrained",
+    "quantization_aware",
 ]

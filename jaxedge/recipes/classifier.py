@@ -3,6 +3,7 @@
 The plain recipe: what differs from system to system is the hardware.
 """
 
+from collections.abc import Callable
 import os
 from typing import Any, NamedTuple
 
@@ -62,7 +63,9 @@ def assemble(
     *,
     model: nn.Module | None = None,
     start: Any = None,
-    smoothing: float = 0.0,
+    augment: supervised.Augment | None = None,
+    rates: Callable[[Any], Any] | None = None,
+    **how: Any,
 ) -> Recipe:
     """A network that learns by a rule.
 
@@ -75,13 +78,17 @@ def assemble(
         chip: programs the one chip.
         model: None makes that of `given.model`.
         start: variables to begin with; None draws them.
-        smoothing: as for `supervised.make`.
+        augment: as for `supervised.make`; None is that of `given.data`.
+        rates: as for `optimizers.make`.
+        **how: further arguments of `supervised.make`.
     """
     return supervised.make(
-        model or settings.make_model(given.model, classes),
+        model or settings.make_model(given.model, classes, example.shape[1:]),
         jnp.asarray(example),
         rule,
-        optimizers.make(given.optimizer, given.train.epochs, steps_per_epoch),
+        optimizers.make(
+            given.optimizer, given.train.epochs, steps_per_epoch, rates
+        ),
         supervised.place(
             given.train.hardware,
             settings.make_plan(given.hardware),
@@ -90,8 +97,9 @@ def assemble(
         ),
         start,
         score=scores.get(given.train.score, classes),
-        augment=supervised.crops(given.data.crop, example.shape[1:]),
-        smoothing=smoothing,
+        augment=augment or supervised.crops(given.data.crop, example.shape[1:]),
+        dtype=given.train.dtype,
+        **how,
     )
 
 

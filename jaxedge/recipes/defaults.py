@@ -175,3 +175,75 @@ def energy(**changes: Any) -> ConfigDict:
     )
     section.update(changes)
     return section
+
+
+def augment(**changes: Any) -> ConfigDict:
+    """The section `augment`, see `augmentation.Augmentation`."""
+    section = ConfigDict(
+        {
+            "crop": 0,
+            "pad": "reflect",
+            "flip": False,
+            "operations": 0,
+            "magnitude": 9.0,
+            "mixup": 0.0,
+            "cutmix": 0.0,
+            "erase": 0.0,
+            "smoothing": 0.0,
+        }
+    )
+    section.update(changes)
+    return section
+
+
+def quantize(**changes: Any) -> ConfigDict:
+    """The section `quantize`, see `steps.Quantize`."""
+    section = ConfigDict(
+        {
+            "weights": placeholder(int),
+            "inputs": placeholder(int),
+            "edges": placeholder(int),
+            "groups": "tensor",
+            "scale": "count",
+            "signs": "data",
+            "keep": placeholder(str),
+            "step_rate": 1.0,
+            "input_rate": 1.0,
+            "regulariser": 0.0,
+            "regulariser_start": 0.25,
+            "track": True,
+        }
+    )
+    # First and last layer, as the papers on transformers have it.
+    section.update({"edges": 8, **changes})
+    return section
+
+
+def distill(**changes: Any) -> ConfigDict:
+    """The section `distill`, see `augmentation.Distill`: nobody teaches."""
+    section = ConfigDict(
+        {
+            "teacher": placeholder(str),
+            "path": placeholder(str),
+            "share": 1.0,
+            "temperature": 1.0,
+            "crops": 1,
+        }
+    )
+    section.update(changes)
+    return section
+
+
+def coreset(**changes: Any) -> ConfigDict:
+    """The section `coreset`, see `coresets.Coreset`: all examples."""
+    section = ConfigDict(
+        {
+            "method": "all",
+            "fraction": 1.0,
+            "every": 10,
+            "schedule": "paper",
+            "balanced": True,
+        }
+    )
+    section.update(changes)
+    return section

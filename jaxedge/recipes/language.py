@@ -96,6 +96,7 @@ def build(
             chip,
         ),
         score=scores.NEXT_TOKEN,
+        dtype=given.train.dtype,
     )
 
 

@@ -22,6 +22,9 @@ class Optimizer(NamedTuple):
         name: "sgd", "adam" or "adamw".
         warmup: epochs in which the rate rises in equal steps before it decays.
         every: when the rate changes, "epoch" or "step".
+        decay: how it falls: "cosine" to 0, or "linear" to 0.
+        average: share of before in a moving average of what is learned, taken
+            at every step, [0, 1); 0 keeps none.
     """
 
     learning_rate: float
@@ -30,6 +33,8 @@ class Optimizer(NamedTuple):
     name: str = "sgd"
     warmup: int = 0
     every: str = "epoch"
+    decay: str = "cosine"
+    average: float = 0.0
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -40,7 +45,9 @@ class Optimizer(NamedTuple):
         checks.in_range("optimizer.weight_decay", self.weight_decay, 0)
         checks.choice("optimizer.name", self.name, (*_KINDS, "adamw"))
         checks.choice("optimizer.every", self.every, ("epoch", "step"))
+        checks.choice("optimizer.decay", self.decay, ("cosine", "linear"))
         checks.whole("optimizer.warmup", self.warmup)
+        checks.in_range("optimizer.average", self.average, 0, 0.99999)
 
 
 _KINDS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -50,7 +57,10 @@ _KINDS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 
 def make(
-    given: Optimizer, epochs: int, steps_per_epoch: int
+    given: Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    rates: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
     """The optimiser of a config, in the form of torch's SGD, Adam or AdamW.
 
@@ -59,6 +69,13 @@ def make(
     warm-up the first of its w epochs (or of their steps) has 1/w of the rate,
     the last all of it, and the decay fills the others (as in
     allenai/hidden-networks).
+
+    Args:
+        given: the section.
+        epochs: of the training.
+        steps_per_epoch: of it.
+        rates: learned -> a pytree of numbers of its structure, each leaf's rate
+            over that of the section; None is 1 for all.
 
     Raises:
         UsageError: for a warm-up that leaves no epoch.
@@ -78,19 +95,39 @@ def make(
         now = step if by_step else step // steps_per_epoch
         share = (now - rise) / max(total - rise, 1)
         decayed = 0.5 * (1 + jnp.cos(jnp.pi * share))
+        if given.decay == "linear":
+            decayed = 1 - share
         rising = (now + 1) / max(rise, 1)
         return given.learning_rate * jnp.where(now < rise, rising, decayed)
 
+    parts: list[optax.GradientTransformation]
     if given.name == "adamw":
-        return optax.adamw(
-            rate,
-            b1=given.momentum,
-            weight_decay=given.weight_decay,
-            mask=_matrices,
+        parts = [
+            optax.adamw(
+                rate,
+                b1=given.momentum,
+                weight_decay=given.weight_decay,
+                mask=_matrices,
+            )
+        ]
+    else:
+        parts = [
+            optax.add_decayed_weights(given.weight_decay, ranges.weights_only),
+            _KINDS[given.name](rate, given.momentum),
+        ]
+    if rates is not None:
+        parts.append(_scaled(rates))
+    return parts[0] if len(parts) == 1 else optax.chain(*parts)
+
+
+def _scaled(
+    rates: Callable[[Any], Any],
+) -> optax.GradientTransformation:
+    """Multiplies every update by a number of its own."""
+    return optax.stateless(
+        lambda updates, learned: jax.tree.map(
+            jnp.multiply, updates, rates(updates)
         )
-    return optax.chain(
-        optax.add_decayed_weights(given.weight_decay, ranges.weights_only),
-        _KINDS[given.name](rate, given.momentum),
     )
 
 

@@ -202,9 +202,14 @@ def penalty(sizes: jax.Array, used: jax.Array) -> jax.Array:
 
 
 def weights_only(learned: Any) -> Any:
-    """A mask for weight decay: it would pull sizes to where they began."""
-    mask = jax.tree.map(lambda leaf: True, learned)
-    return mask._replace(sizes=False) if isinstance(mask, Learned) else mask
+    """A mask for weight decay: it would pull sizes to where they began.
+
+    Of any pytree that has what a rule learns as `own`, the rest is left out.
+    """
+    if not hasattr(learned, "own"):
+        return jax.tree.map(lambda leaf: True, learned)
+    mask = jax.tree.map(lambda leaf: False, learned)
+    return mask._replace(own=weights_only(learned.own))
 
 
 def _is_coded(node: Any) -> bool:

@@ -25,6 +25,24 @@ def ratios(sums: Sums) -> dict[str, jax.Array]:
     }
 
 
+class Subset(NamedTuple):
+    """Training on a part of the examples, which is chosen anew now and then.
+
+    Attributes:
+        rows: examples of an epoch.
+        every: epochs after which they are chosen anew; the first choice comes
+            before the first epoch.
+        init: source -> memory, a dict of arrays, with "rows" [rows] int32 and
+            "read", how many examples networks have run on to choose.
+        choose: (state, memory, source, epoch, key) -> memory, on the host.
+    """
+
+    rows: int
+    every: int
+    init: Callable[[Any], Any]
+    choose: Callable[..., Any]
+
+
 class Recipe(NamedTuple):
     """A learning system as pure functions over a state.
 
@@ -54,6 +72,10 @@ class Recipe(NamedTuple):
             its leading axis: what does not depend on a chip, found out once a
             study; None has nothing of that kind.
         learns: names of the layers that learn; None for all.
+        begin: (state, batch) -> state, once before the first step, with the
+            first batch of the first epoch over all examples: what is found
+            from data. None finds nothing there.
+        subset: which examples an epoch sees; None is all.
         trial: state -> variables by which the best epoch is chosen, where they
             are not those of `finish`: a network for one chip, on that chip.
     """
@@ -72,6 +94,8 @@ class Recipe(NamedTuple):
     prepare: Callable[[Any], Any] | None = None
     learns: tuple[str, ...] | None = None
     trial: Callable[[Any], Any] | None = None
+    begin: Callable[[Any, Any], Any] | None = None
+    subset: Subset | None = None
 
 
 def mean(

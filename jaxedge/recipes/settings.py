@@ -13,6 +13,7 @@ from jaxedge.core import checks
 from jaxedge.data import text
 from jaxedge.hardware import crossbar, devices, sram
 from jaxedge.hardware.adc import Adc
+from jaxedge.models import mobilenet, vit
 from jaxedge.quantize import integer
 from jaxedge.recipes import defaults, scores
 
@@ -75,11 +76,15 @@ class Model(NamedTuple):
     """Which network.
 
     Attributes:
-        name: "mlp", "cnn", "crnn", "unet", "resnet18" or "resnet50".
+        name: "mlp", "cnn", "crnn", "unet", "resnet18" or "resnet50"; "resnet",
+            of small images, "mobilenet" or "vit".
         widths: hidden widths of the mlp; for the cnn its two channel counts
             and its hidden width; for the crnn two channel counts, its
             recurrent state and its hidden width; for the unet the channels
-            of its first level; for a resnet those of its first convolution.
+            of its first level; for a resnet those of its first convolution,
+            of small images its depth before that; for the mobilenet per cent
+            of the published widths; for the vit the side of a patch, width,
+            depth and heads.
         bits: resolution of the activations, None for exact ones.
         over: range of the activation quantiser, "example" or "tensor".
     """
@@ -103,7 +108,7 @@ class Model(NamedTuple):
                 f"model.widths is {self.widths}, but the {self.name} takes"
                 f" {len(example)} numbers, such as {example}."
             )
-        if self.name.startswith("resnet") and self.bits is not None:
+        if self.name not in _ROUNDED and self.bits is not None:
             raise checks.UsageError(
                 f"model.bits is {self.bits}, but the activations of the"
                 f" {self.name} are exact; use None."
@@ -117,7 +122,12 @@ _WIDTHS = {
     "unet": (32,),
     "resnet18": (64,),
     "resnet50": (64,),
+    "resnet": (20, 16),
+    "mobilenet": (50,),
+    "vit": (4, 64, 4, 2),
 }
+# Those that round their activations.
+_ROUNDED = ("mlp", "cnn", "crnn", "unet")
 
 
 class Train(NamedTuple):
@@ -142,6 +152,9 @@ class Train(NamedTuple):
             (`hardware.input_percentile`); the chips of the study have it too.
         score: what chooses the best epoch and judges chips, a name of
             `scores.SCORES`.
+        devices: that train: "one", or "all", which share every batch.
+        dtype: of activations in training, "float32" or "bfloat16"; what is
+            learned stays float32.
     """
 
     epochs: int
@@ -152,9 +165,13 @@ class Train(NamedTuple):
     hardware: str
     input_ranges: bool
     score: str = "accuracy"
+    devices: str = "one"
+    dtype: str = "float32"
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
+        checks.choice("train.devices", self.devices, ("one", "all"))
+        checks.choice("train.dtype", self.dtype, ("float32", "bfloat16"))
         checks.in_range("train.epochs", self.epochs, 0)
         for name in ("batch", "evaluate_every", "checkpoint_every"):
             checks.in_range(f"train.{name}", getattr(self, name), 1)
@@ -227,18 +244,20 @@ class Hardware(NamedTuple):
         make_plan(self).check()
 
 
-_MODELS: dict[str, Callable[[Model, int], nn.Module]] = {
-    "mlp": lambda m, classes: models.Mlp(
+# A network of a section, a number of classes and the shape of an input.
+_Make = Callable[[Model, int, tuple[int, ...]], nn.Module]
+_MODELS: dict[str, _Make] = {
+    "mlp": lambda m, classes, _: models.Mlp(
         (*m.widths, classes), bits=m.bits, over=m.over
     ),
-    "cnn": lambda m, classes: models.Cnn(
+    "cnn": lambda m, classes, _: models.Cnn(
         classes,
         (m.widths[0], m.widths[1]),
         m.widths[2],
         bits=m.bits,
         over=m.over,
     ),
-    "crnn": lambda m, classes: models.Crnn(
+    "crnn": lambda m, classes, _: models.Crnn(
         classes,
         (m.widths[0], m.widths[1]),
         m.widths[2],
@@ -246,24 +265,57 @@ _MODELS: dict[str, Callable[[Model, int], nn.Module]] = {
         bits=m.bits,
         over=m.over,
     ),
-    "unet": lambda m, classes: models.Unet(
+    "unet": lambda m, classes, _: models.Unet(
         classes, m.widths[0], bits=m.bits, over=m.over
     ),
-    "resnet18": lambda m, classes: _resnet(m, classes, 18),
-    "resnet50": lambda m, classes: _resnet(m, classes, 50),
+    "resnet18": lambda m, classes, _: _large(m, classes, 18),
+    "resnet50": lambda m, classes, _: _large(m, classes, 50),
+    "resnet": lambda m, classes, image: models.ResNet(
+        classes,
+        m.widths[0],
+        channels=(m.widths[1], 2 * m.widths[1], 4 * m.widths[1]),
+        **_unchanged(image),
+    ),
+    "mobilenet": lambda m, classes, image: mobilenet.MobileNetV2(
+        classes,
+        m.widths[0] / 100,
+        "cifar" if image[0] < 64 else "imagenet",
+        dropout=0.2,  # As published.
+        **_unchanged(image),
+    ),
+    "vit": lambda m, classes, image: vit.Vit(
+        classes,
+        (image[0], image[1]),
+        patch=m.widths[0],
+        width=m.widths[1],
+        depth=m.widths[2],
+        heads=m.widths[3],
+        **_unchanged(image),
+    ),
 }
 
 
-def _resnet(m: Model, classes: int, depth: int) -> nn.Module:
+def _large(m: Model, classes: int, depth: int) -> nn.Module:
     """Without what no array holds, as allenai/hidden-networks has it."""
     return models.LargeResNet(
         classes, depth, m.widths[0], affine=False, bias=False
     )
 
 
-def make_model(model: Model, classes: int) -> nn.Module:
-    """The network of a config."""
-    return _MODELS[model.name](model, classes)
+def _unchanged(image: tuple[int, ...]) -> dict[str, Any]:
+    """Pixels as they are, in [0, 1], less a half."""
+    channels = image[-1]
+    return {"mean": (0.5,) * channels, "std": (0.25,) * channels}
+
+
+NETWORKS = tuple(_MODELS)
+
+
+def make_model(
+    model: Model, classes: int, image: tuple[int, ...] = (32, 32, 3)
+) -> nn.Module:
+    """The network of a config, for inputs of a shape."""
+    return _MODELS[model.name](model, classes, image)
 
 
 def make_plan(given: Hardware) -> Design:

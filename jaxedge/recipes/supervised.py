@@ -4,7 +4,7 @@ What is learned need not be the weights: a `Rule` says how learned parameters
 become the network's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -18,8 +18,10 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.features import patches
 from jaxedge.hardware import calibration
+from jaxedge.learn import distill
+from jaxedge.models.layers import SITES
 from jaxedge.recipes import ranges, scores
-from jaxedge.recipes.recipe import Recipe, Sums
+from jaxedge.recipes.recipe import Recipe, Subset, Sums
 
 # (key, batch) -> batch.
 Augment = Callable[[jax.Array, Any], Any]
@@ -34,6 +36,11 @@ class Rule(NamedTuple):
         advance: (old, new, memory) -> (memory, sums) after a step.
         review: (memory, metrics) -> memory after an evaluation.
         summary: memory -> scalars of the final state, for the record.
+        begin: (learned, memory, run) -> (learned, memory), what the first batch
+            tells; `run(params)` is the network on it, in training mode, and
+            gives its collections but for the parameters.
+        penalty: (learned, memory, progress) -> [], added to the mean loss;
+            progress is the share of the steps that are done.
     """
 
     init: Callable[[jax.Array, Any], tuple[Any, Any]]
@@ -41,6 +48,8 @@ class Rule(NamedTuple):
     advance: Callable[[Any, Any, Any], tuple[Any, Sums]]
     review: Callable[[Any, Any], Any]
     summary: Callable[[Any], dict[str, jax.Array]]
+    begin: Callable[..., tuple[Any, Any]] | None = None
+    penalty: Callable[..., jax.Array] | None = None
 
 
 class State(NamedTuple):
@@ -53,6 +62,7 @@ class State(NamedTuple):
         memory: the rule's own state.
         stats: running statistics of normalisation layers.
         opt: the optimiser's state.
+        average: moving average of what is learned; nothing where none is kept.
     """
 
     step: jax.Array
@@ -61,6 +71,7 @@ class State(NamedTuple):
     memory: Any
     stats: Any
     opt: optax.OptState
+    average: Any = ()
 
 
 class Placement(NamedTuple):
@@ -140,6 +151,10 @@ def make(
     score: scores.Score = scores.SCORES["accuracy"],
     augment: Augment | None = None,
     smoothing: float = 0.0,
+    steps: int = 0,
+    average: float = 0.0,
+    dtype: str = "float32",
+    subset: Subset | None = None,
 ) -> Recipe:
     """A recipe that minimises cross-entropy by gradients.
 
@@ -152,14 +167,22 @@ def make(
         start: variables to begin with, "params" and "batch_stats"; None draws
             them.
         score: what an evaluation finds beside loss and accuracy.
-        augment: (key, batch) -> batch, what a step makes of its examples.
-        smoothing: share of the target that is spread over all classes; the
-            loss that is told is without.
+        augment: (key, batch) -> batch, what a step makes of its examples; a
+            batch with `target` is learned by that instead of the labels.
+        smoothing: share of the target that is spread over all classes, of
+            examples without `target`.
+        steps: of the whole training, for a rule whose penalty changes.
+        average: share of what was learned before a step in a moving average
+            [0, 1), which is the network in the end; 0 keeps none.
+        dtype: of the activations in training.
+        subset: which examples are learned.
 
     Returns:
         A recipe whose batches have `x`, `y` and `weight`, and whose sums are
-        loss, accuracy and those of the score; where ranges are learned also
-        the share of the inputs that they clip, a mean over layers.
+        loss (by labels, whatever is minimised), accuracy and those of the
+        score; where ranges are learned also the share of the inputs that they
+        clip, a mean over layers; "objective" where that is another loss, and
+        "penalty" where the rule has one.
     """
     paths: tuple[str, ...] = ()
     bare = rule
@@ -179,6 +202,8 @@ def make(
             memory=memory,
             stats=variables.get("batch_stats", {}),
             opt=optimiser.init(learned),
+            # A copy: the loop donates the state, and no buffer twice.
+            average=jax.tree.map(jnp.copy, learned) if average else (),
         )
 
     def one_chip(state: State) -> jax.Array:
@@ -200,31 +225,53 @@ def make(
             plan = dataclasses.replace(plan, seconds=seconds)
         return hardware.deploy(chip, params, plan), read
 
-    def train(state: State, params: Any, x: jax.Array, read: Any) -> Any:
-        return model.apply(
+    def train(
+        state: State,
+        params: Any,
+        x: jax.Array,
+        read: Any,
+        mutable: Sequence[str] = ("batch_stats",),
+    ) -> Any:
+        logits, changed = model.apply(
             {"params": params, "batch_stats": state.stats},
-            x,
+            x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x,
             train=True,
             key=read,
-            mutable=["batch_stats"],
+            mutable=list(mutable),
+            rngs={"dropout": stream(state.key, "dropout", state.step)},
         )
+        return logits.astype(jnp.float32), changed
 
-    def with_ranges(state: State, batch: Any) -> State:
-        params = bare.view(state.learned.own, state.memory.own)
-        chip, _ = on_hardware(state, params)
-        start = ranges.find(
-            chip, lambda params: train(state, params, batch.x, None), paths
-        )
-        return state._replace(memory=state.memory._replace(start=start))
+    def augmented(state: State, batch: Any) -> Any:
+        if augment is None:
+            return batch
+        return augment(stream(state.key, "augment", state.step), batch)
+
+    def begin(state: State, batch: Any) -> State:
+        x = augmented(state, batch).x
+        learned, memory = state.learned, state.memory
+        if rule.begin is not None:
+            learned, memory = rule.begin(
+                learned,
+                memory,
+                lambda params: train(
+                    state, params, x, None, ("batch_stats", SITES)
+                )[1],
+            )
+            state = state._replace(learned=learned, memory=memory)
+        if paths:
+            chip, _ = on_hardware(state, bare.view(learned.own, memory.own))
+            start = ranges.find(
+                chip, lambda params: train(state, params, x, None), paths
+            )
+            state = state._replace(memory=memory._replace(start=start))
+        if average:
+            copied = jax.tree.map(jnp.copy, state.learned)
+            state = state._replace(average=copied)
+        return state
 
     def update(state: State, batch: Any) -> tuple[State, Sums]:
-        if augment is not None:
-            batch = augment(stream(state.key, "augment", state.step), batch)
-        if paths:
-            first = state.step == 0
-            state = jax.lax.cond(
-                first, with_ranges, lambda state, _: state, state, batch
-            )
+        batch = augmented(state, batch)
 
         def loss(learned: Any) -> tuple[jax.Array, Any]:
             params = rule.view(learned, state.memory)
@@ -235,10 +282,18 @@ def make(
             logits, changed = train(state, params, batch.x, read)
             sums = cross_entropy(logits, batch)
             value = sums["loss"]
-            if smoothing:
+            if batch.target is not None:
+                value = soft_cross_entropy(logits, batch)
+                sums |= {"objective": value}
+            elif smoothing:
                 even = evenness(logits, batch)
                 value = (1 - smoothing) * value + smoothing * even
             value = value / sums["count"]
+            if rule.penalty is not None:
+                progress = state.step / max(steps, 1)
+                more = rule.penalty(learned, state.memory, progress)
+                sums |= {"penalty": more * sums["count"]}
+                value += more
             if paths:
                 used = ranges.shares(seen, paths)
                 value += ranges.penalty(learned.sizes, used)
@@ -257,10 +312,18 @@ def make(
             stats=changed.get("batch_stats", {}),
             opt=opt,
         )
+        if average:
+            moved = jax.tree.map(
+                lambda a, new: average * a + (1 - average) * new,
+                state.average,
+                learned,
+            )
+            state = state._replace(average=moved)
         return state, sums | extra
 
     def finish(state: State) -> Any:
-        params = rule.view(state.learned, state.memory)
+        learned = state.average if average else state.learned
+        params = rule.view(learned, state.memory)
         return {"params": params, "batch_stats": state.stats}
 
     def trial(state: State) -> Any:
@@ -300,6 +363,8 @@ def make(
         measure=score.measure,
         score=score.name,
         trial=trial if for_one else None,
+        begin=begin if rule.begin is not None or paths else None,
+        subset=subset,
     )
 
 
@@ -345,6 +410,12 @@ def cross_entropy(logits: jax.Array, batch: Any) -> Sums:
         "loss": (loss * weight).sum(),
         "accuracy": (right * weight).sum(),
     }
+
+
+def soft_cross_entropy(logits: jax.Array, batch: Any) -> jax.Array:
+    """Cross-entropy with `batch.target`, summed as `cross_entropy`."""
+    loss = distill.soft_cross_entropy(logits, batch.target)
+    return (loss * label_weights(batch)).sum()
 
 
 def evenness(logits: jax.Array, batch: Any) -> jax.Array:

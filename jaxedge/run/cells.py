@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxedge import hardware
+from jaxedge.core.trees import path_name
 
 
 def collect(trained: Any, chip: Any) -> dict[str, np.ndarray]:
@@ -52,4 +53,4 @@ def _named(params: Any) -> list[tuple[str, Any]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(
         params, is_leaf=hardware.is_weight
     )
-    return [("/".join(p.key for p in path[:-1]), leaf) for path, leaf in leaves]
+    return [(path_name(path[:-1]), leaf) for path, leaf in leaves]

@@ -30,8 +30,8 @@ class Frames(NamedTuple):
 def frames(source: data.Source, batch: int) -> Frames:
     """Stacks a source into frames; padding weighs 0."""
     size = min(batch, len(source.y))
-    parts = list(data.in_order(source, size))
-    return Frames(*(jnp.asarray(np.stack(a)) for a in zip(*parts, strict=True)))
+    rows = [(b.x, b.y, b.weight) for b in data.in_order(source, size)]
+    return Frames(*(jnp.asarray(np.stack(a)) for a in zip(*rows, strict=True)))
 
 
 def prepared(recipe: Recipe, test: Frames) -> Frames:

@@ -18,6 +18,7 @@ from jaxedge import data, hardware, recipes
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.hardware import energy, sram
+from jaxedge.models import arrays
 from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run import (
@@ -100,10 +101,12 @@ def resolve(config: Any, data_root: str | None) -> Job:
         for split in data.SPLITS
     }
     rows = len(splits["train"].y)
+    if prepares := hasattr(module, "prepare"):
+        splits, rows = module.prepare(given, splits)
     if given.train.batch > rows:
         raise checks.UsageError(
             f"train.batch is {given.train.batch}, but the training split of"
-            f" {given.data.name} has {rows} examples."
+            f" {given.data.name} has {rows} examples in an epoch."
         )
     key = jax.random.key(config.seed)
     recipe = module.build(
@@ -113,6 +116,7 @@ def resolve(config: Any, data_root: str | None) -> Job:
         rows // given.train.batch,
         data_root,
         first_chip(stream(key, "study")),
+        **({"splits": splits} if prepares else {}),
     )
     settle.check_lessons(recipe, splits["train"])
     spec = settings.make_plan(given.hardware)
@@ -205,8 +209,9 @@ def _check_finished(job: Job, folder: Path) -> None:
 
 def _total(job: Job) -> int:
     """Steps of the whole training."""
-    given = job.given.train
-    return given.epochs * (len(job.splits["train"].y) // given.batch)
+    given, subset = job.given.train, job.recipe.subset
+    rows = len(job.splits["train"].y) if subset is None else subset.rows
+    return given.epochs * (rows // given.batch)
 
 
 def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
@@ -217,6 +222,8 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     with _timing(seconds, "train"):
         state = train(job, folder, stop)
     variables = jax.jit(job.recipe.finish)(state)
+    if hosts.leads():
+        arrays.save(folder / arrays.FILE, variables)
     with _timing(seconds, "test"):
         tested = test(job, variables)
         counts = jax.device_get(job.recipe.summary(state))
@@ -338,14 +345,23 @@ def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
                 given.batch,
                 given.evaluate_every,
                 given.checkpoint_every,
+                devices=getattr(given, "devices", "one"),
             ),
             stream(job.key, "train"),
             checkpoints,
             writers,
             stop,
+            functools.partial(_record, folder),
         )
     finally:
         checkpoints.close()
+
+
+def _record(folder: Path, epoch: int, rows: np.ndarray) -> None:
+    """Keeps which examples of the training split an epoch began to see."""
+    if hosts.leads():
+        (folder / "chosen").mkdir(exist_ok=True)
+        np.save(folder / "chosen" / f"epoch_{epoch:05d}.npy", rows)
 
 
 def test(job: Job, variables: Any) -> dict[str, float]:
@@ -381,18 +397,18 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
     )
     finish = jax.jit(functools.partial(settle.settled, job.recipe))
     settled = finish(key, {**variables, "params": chip}, test)
-    arrays = cells.collect(variables["params"], chip)
+    drawn = cells.collect(variables["params"], chip)
     if isinstance(job.spec, sram.Spec):
         config = job.spec.config
-        arrays |= macros.collect(config, stream(job.key, "converters"))
-    arrays |= exhibits.collect(
+        drawn |= macros.collect(config, stream(job.key, "converters"))
+    drawn |= exhibits.collect(
         job.recipe,
         exhibits.Pair(variables, settled),
         test,
         splits["test"].classes,
         key,
     )
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(path, **drawn)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from jaxedge.core.trees import path_name
 from jaxedge.recipes.recipe import Recipe, add, mean
 from jaxedge.run.checkpoint import Checkpoints
 from jaxedge.run.metrics import Writer
+from jaxedge.run.sharing import Sharing
 
 # Numbers of the inputs of a batch of an evaluation, at most.
 _EVALUATED = 2**22
@@ -40,6 +41,7 @@ class Plan(NamedTuple):
         checkpoint_every: epochs between checkpoints; an evaluation that is
             the best so far and the last epoch always leave one.
         evaluate_batch: examples a batch of an evaluation.
+        devices: that train, see `sharing.Sharing`.
     """
 
     epochs: int
@@ -47,6 +49,7 @@ class Plan(NamedTuple):
     evaluate_every: int = 1
     checkpoint_every: int = 1
     evaluate_batch: int = 500
+    devices: str = "one"
 
 
 class Progressed(NamedTuple):
@@ -56,11 +59,14 @@ class Progressed(NamedTuple):
         state: the recipe's state.
         sums: training sums of the epoch under way.
         best: best selection metric so far, [].
+        chosen: what the choice of the examples remembers, see `Subset`;
+            nothing where all of them are seen.
     """
 
     state: Any
     sums: Any
     best: jax.Array
+    chosen: Any = ()
 
 
 class Preempted(Exception):
@@ -103,6 +109,7 @@ def train(
     checkpoints: Checkpoints,
     open_writer: Callable[[int], Writer],
     stop: Stop | None = None,
+    record: Callable[[int, np.ndarray], None] | None = None,
 ) -> Any:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -115,6 +122,7 @@ def train(
         open_writer: opens the metrics, given the step that was restored (-1
             for a new run), after which rows are written anew.
         stop: checked at every step.
+        record: (epoch, rows) -> None, told which examples were chosen.
 
     Returns:
         The best state by the selection metric; the initial one if there is
@@ -126,31 +134,63 @@ def train(
             NaN; names the step.
     """
     source = splits["train"]
-    per_epoch = len(source.y) // plan.batch
+    subset = recipe.subset
+    sharing = Sharing(plan.devices, plan.batch)
+    rows = len(source.y) if subset is None else subset.rows
+    per_epoch = rows // plan.batch
     update = jax.jit(recipe.update, donate_argnums=0)
     review = jax.jit(recipe.review)
     broken = jax.jit(_nan_leaves)
-    evaluate = evaluator(recipe, plan.evaluate_batch)
+    evaluate = evaluator(recipe, plan.evaluate_batch, sharing)
     trial = jax.jit(recipe.trial or recipe.finish)
     # One program: a large network has hundreds of shapes.
-    state = jax.jit(recipe.init)(stream(key, "init"))
+    state = sharing.state(jax.jit(recipe.init)(stream(key, "init")))
+    order = stream(key, "order")
+    first = next(data.epoch(source, plan.batch, order, 0))
     if not plan.epochs:
-        return state
-    zero = _zero_sums(recipe, state, source, plan.batch)
-    new = Progressed(state, zero, jnp.float32(-jnp.inf))
+        return _begun(recipe, state, sharing.batch(first))
+    zero = _zero_sums(recipe, state, first)
+    chosen = () if subset is None else subset.init(source)
+    new = Progressed(state, zero, jnp.float32(-jnp.inf), chosen)
     like = jax.eval_shape(lambda: new)
-    done, (state, sums, best) = checkpoints.latest(like) or (-1, new)
+    done, (state, sums, best, chosen) = checkpoints.latest(like) or (-1, new)
+    state, sums = sharing.state((state, sums))
     writer = open_writer(done)
     step = max(done, 0)
-    order = stream(key, "order")
+    if done < 0:
+        state = _begun(recipe, state, sharing.batch(first))
 
     def save(step: int, metrics: Mapping[str, float] | None) -> None:
-        checkpoints.save(step, Progressed(state, sums, best), metrics)
+        checkpoints.save(step, Progressed(state, sums, best, chosen), metrics)
 
     try:
         with _bar(plan.epochs * per_epoch, step) as tick:
             for epoch in range(step // per_epoch, plan.epochs):
-                batches = data.epoch(source, plan.batch, order, epoch)
+                part = None
+                if subset is not None:
+                    # A choice is part of the next checkpoint: one that was
+                    # made before the process ended is not made again.
+                    if epoch % subset.every == 0 and step == epoch * per_epoch:
+                        tick(step, "choosing examples")
+                        choosing = stream(key, "chosen", epoch)
+                        chosen = subset.choose(
+                            state, chosen, source, epoch, choosing
+                        )
+                        if record is not None:
+                            record(epoch, np.asarray(chosen["rows"]))
+                        # Of the first step that sees them: a resume from the
+                        # checkpoint before it chooses once more.
+                        writer.write(
+                            step + 1,
+                            {
+                                "phase": "choose",
+                                "epoch": epoch + 1,
+                                "rows": rows,
+                                "read": int(chosen["read"]),
+                            },
+                        )
+                    part = np.asarray(chosen["rows"])
+                batches = data.epoch(source, plan.batch, order, epoch, part)
                 for batch in itertools.islice(
                     batches, step - epoch * per_epoch, None
                 ):
@@ -159,8 +199,8 @@ def train(
                         _check_state(jax.device_get(broken(state)), step)
                         save(step, None)
                         raise Preempted(f"stopped at step {step}")
-                    state, part = update(state, jax.device_put(batch))
-                    sums = add(sums, part)
+                    state, new_sums = update(state, sharing.batch(batch))
+                    sums = add(sums, new_sums)
                     step += 1
                     tick(step)
                 row = mean(sums)
@@ -193,22 +233,24 @@ def train(
 
 
 def evaluator(
-    recipe: Recipe, batch: int
+    recipe: Recipe, batch: int, sharing: Sharing | None = None
 ) -> Callable[[Any, data.Source], dict[str, float]]:
     """A function (variables, source) -> metrics that compiles once.
 
     Args:
         recipe: how a batch is evaluated.
         batch: examples at once, at most; large examples are fewer.
+        sharing: where they go; None is one device.
     """
     one = jax.jit(recipe.evaluate)
+    put = jax.device_put if sharing is None else sharing.batch
 
     def evaluate(variables: Any, source: data.Source) -> dict[str, float]:
         fitting = max(_EVALUATED // source.x[0].size, 1)
         size = min(batch, len(source.y), fitting)
         total = None
         for part in data.in_order(source, size):
-            sums = one(variables, jax.device_put(part))
+            sums = one(variables, put(part))
             total = sums if total is None else add(total, sums)
         assert total is not None  # Sources are not empty.
         return mean(total, recipe.measure)
@@ -216,14 +258,16 @@ def evaluator(
     return evaluate
 
 
-def _zero_sums(
-    recipe: Recipe, state: Any, source: data.Source, batch: int
-) -> Any:
+def _begun(recipe: Recipe, state: Any, batch: data.Batch) -> Any:
+    """The state once it has seen its first batch."""
+    if recipe.begin is None:
+        return state
+    return jax.jit(recipe.begin)(state, batch)
+
+
+def _zero_sums(recipe: Recipe, state: Any, batch: data.Batch) -> Any:
     """Sums of no batch."""
-    example = data.Batch(
-        source.x[:batch], source.y[:batch], np.ones(batch, np.float32)
-    )
-    shapes = jax.eval_shape(recipe.update, state, example)[1]
+    shapes = jax.eval_shape(recipe.update, state, batch)[1]
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
 

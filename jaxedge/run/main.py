@@ -1,8 +1,9 @@
-"""The command line: `jaxedge run|chips|report|quantize|eval`.
+"""The command line: `jaxedge run|chips|report|teach|quantize|eval`.
 
     jaxedge run --config=configs/x.py:arg --workdir=DIR --config.field=value
     jaxedge chips --config=configs/x.py:arg --workdir=DIR
     jaxedge report --workdir=DIR
+    jaxedge teach --config=configs/x.py:arg --teacher=NAME --out=DIR
     jaxedge quantize --model=DIR --out=DIR [--config.quantize.method=fpq]
     jaxedge eval --model=DIR [--reference=DIR] [--tasks=wikitext2,piqa]
 
@@ -13,6 +14,10 @@ field=level,level); `report` draws the page anew.
 
 `chips --distributed=host:port,process,processes` (or =auto on a cluster) shares
 a study among processes that see the same workdir.
+
+`teach` stores what a published network (`models.checkpoints`) says of random
+crops of the training images, for `distill.teacher`: --crops of an image, of at
+least the share --least of its area.
 
 `quantize` puts a pretrained transformer into small numbers (`recipes.llm_fp4`;
 a folder of Hugging Face's transformers, a file of llama2.c, or "minilm"), and
@@ -32,7 +37,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxedge.core import checks
 
-COMMANDS = ("run", "chips", "report", "quantize", "eval")
+COMMANDS = ("run", "chips", "report", "teach", "quantize", "eval")
 
 
 def console(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +63,8 @@ def _command(command: str, arguments: list[str]) -> int:
         raise checks.unknown("command", command, COMMANDS)
     if command in _MODEL_FLAGS:
         return _model_command(command, arguments)
+    if command == "teach":
+        return _teach(arguments)
     options = parse(arguments, needs_config=command != "report")
     folder = Path(options.workdir)
     # Only now: the heavy rooms load after the command line is known good.
@@ -86,6 +93,43 @@ def _command(command: str, arguments: list[str]) -> int:
             print(f"jaxedge: error: {error}", file=sys.stderr)
             return 1
     print(f"report: {page}")
+    return 0
+
+
+def _teach(arguments: list[str]) -> int:
+    if not _source(arguments):
+        raise checks.UsageError(
+            "no --config was given; for example"
+            " --config=configs/vit_variation.py:float."
+        )
+    values = _read(lambda args: _teach_flags(), arguments)
+    for name in ("teacher", "out"):
+        if not getattr(values, name):
+            example = {
+                "teacher": "resnet20_cifar10_akamaster",
+                "out": "runs/teacher",
+            }[name]
+            raise checks.UsageError(
+                f"no --{name} was given; for example --{name}={example}."
+            )
+    from jaxedge.run import loop, spread_over_cores, teach
+
+    spread_over_cores()
+    with loop.Stop().listening() as stop:
+        try:
+            folder = teach.teach(
+                values.config,
+                values.teacher,
+                values.out,
+                crops=values.crops,
+                least=values.least,
+                data_root=values.data_root,
+                stop=stop,
+            )
+        except loop.Preempted as stopped:
+            print(f"jaxedge: {stopped}; the same command goes on from there.")
+            return 0
+    print(f"teacher: {folder}")
     return 0
 
 
@@ -244,6 +288,18 @@ def _model_flags(
             flag_values=values,
             sys_argv=["jaxedge", *arguments],
         )
+    return values
+
+
+def _teach_flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "Data.", lock_config=True, flag_values=values
+    )
+    for name in ("teacher", "out", "data_root"):
+        flags.DEFINE_string(name, None, "Name.", flag_values=values)
+    flags.DEFINE_integer("crops", 8, "Of an image.", flag_values=values)
+    flags.DEFINE_float("least", 0.25, "Of the area.", flag_values=values)
     return values
 
 

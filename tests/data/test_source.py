@@ -20,7 +20,7 @@ def test_checked_source(dtype):
     assert isinstance(source, Source)
     assert source.x.dtype == np.float32 and source.y.dtype == np.int32
     np.testing.assert_array_equal(source.y, Y)
-    assert source[2:] == (("a", "b"), "own", "train")
+    assert source[2:] == (("a", "b"), "own", "train", None)
 
 
 def with_entry(value):

@@ -60,7 +60,7 @@ def test_steps_match_numpy(key, batch):
     update = jax.jit(recipe.update)
     want, buffer = kernel_of(state.learned), 0
     for step in range(2 * epochs):
-        x, y, _ = batch(step)
+        x, y = batch(step)[:2]
         loss, gradient = softmax_gradient(want, x, y)
         buffer = momentum * buffer + gradient + decay * want
         epoch = step // 2
@@ -76,7 +76,7 @@ def test_smoothed_labels_move_the_step_and_not_the_loss(key, batch):
     plain, smooth = (
         linear(optax.sgd(1.0), smoothing=share) for share in (0.0, 0.3)
     )
-    state, (x, y, _) = plain.init(key), batch(0)
+    state, (x, y) = plain.init(key), batch(0)[:2]
     kernel = np.asarray(kernel_of(state.learned), np.float64)
     after, sums = smooth.update(state, batch(0))
     loss, _ = softmax_gradient(kernel, x, y)

@@ -1,0 +1,487 @@
+"""Weights and inputs on integer grids whose steps are learned by gradient.
+
+Quantization-aware training by learned step sizes (LSQ, as vvtq 4 and qat_acs 3
+have it), for any network: every matrix and kernel becomes a `LearnedStep`, and
+every place that a network shows (`models.layers.site`) a grid.
+
+Letter: G groups of a tensor with steps of their own.
+"""
+
+from collections.abc import Callable, Mapping
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxedge.core import checks
+from jaxedge.core.trees import map_named, path_name
+from jaxedge.hardware import calibration
+from jaxedge.models.layers import SITES
+from jaxedge.models.learned_step import LearnedStep
+from jaxedge.models.quantized import matching
+from jaxedge.quantize import integer, variation
+from jaxedge.quantize.grid import Grid
+from jaxedge.recipes import supervised
+
+GROUPS = ("tensor", "channel", "head")
+SIGNS = ("data", "signed")
+# What a grid of inputs is named by, beside the path of its kernel.
+_INPUTS = ":inputs"
+# Inputs that fall below zero by at most this share of their largest, such as
+# those behind a GELU, have a grid with an offset. Our choice.
+_SHALLOW = 0.25
+
+
+class Quantize(NamedTuple):
+    """The section `quantize` of a config.
+
+    Attributes:
+        weights: bits of the weights, 2 to 8; None leaves them.
+        inputs: bits of what they meet and of the network's own places; None
+            leaves these.
+        edges: bits of weights and inputs of the first and the last layer; None
+            leaves both layers.
+        groups: of the weights with a step of their own: "tensor", "channel" (of
+            the outputs), or "head": those of queries, keys and values have a
+            step for each head, as these have themselves, the others one.
+        scale: of the gradient of the weights' steps, a name of
+            `quantize.integer.GRADIENT_SCALES`; that of inputs is "count".
+        signs: whether inputs have codes of both signs ("signed"), or those that
+            fit the first batch ("data"): from zero upward, or with an offset.
+        keep: regular expression, searched in the paths of weights: these
+            layers are left; None leaves none.
+        step_rate: learning rate of the weights' steps over that of the weights.
+        input_rate: of the steps and offsets of inputs, likewise.
+        regulariser: what the bin regulariser weighs in the end (vvtq 4.3).
+        regulariser_start: share of the training before it begins.
+        track: whether oscillations of the weights' codes are followed.
+    """
+
+    weights: int | None
+    inputs: int | None
+    edges: int | None = 8
+    groups: str = "tensor"
+    scale: str = "count"
+    signs: str = "data"
+    keep: str | None = None
+    step_rate: float = 1.0
+    input_rate: float = 1.0
+    regulariser: float = 0.0
+    regulariser_start: float = 0.25
+    track: bool = True
+
+    def check(self) -> None:
+        """Raises UsageError for a field out of range."""
+        for name in ("weights", "inputs", "edges"):
+            bits = getattr(self, name)
+            if bits is not None:
+                checks.whole(f"quantize.{name}", bits, 2)
+                checks.in_range(f"quantize.{name}", bits, 2, 8)
+        checks.choice("quantize.groups", self.groups, GROUPS)
+        checks.choice("quantize.scale", self.scale, integer.GRADIENT_SCALES)
+        checks.choice("quantize.signs", self.signs, SIGNS)
+        for name in ("step_rate", "input_rate", "regulariser"):
+            checks.in_range(f"quantize.{name}", getattr(self, name), 0)
+        checks.in_range(
+            "quantize.regulariser_start", self.regulariser_start, 0, 0.999
+        )
+
+
+class Place(NamedTuple):
+    """Where a grid is.
+
+    Attributes:
+        bits: of its codes.
+        groups: G.
+        axis: that they divide, from the end.
+    """
+
+    bits: int
+    groups: int
+    axis: int = -1
+
+
+class Places(NamedTuple):
+    """All grids of a network, by path."""
+
+    weights: dict[str, Place]
+    inputs: dict[str, Place]
+    sites: dict[str, Place]
+
+
+class Learned(NamedTuple):
+    """What the optimiser moves.
+
+    Attributes:
+        own: pytree that the rule learns.
+        steps: of weights, [G] by path.
+        input_steps: of inputs and places, likewise.
+        offsets: of inputs and places, [] by path.
+    """
+
+    own: Any
+    steps: dict[str, jax.Array]
+    input_steps: dict[str, jax.Array]
+    offsets: dict[str, jax.Array]
+
+
+class Memory(NamedTuple):
+    """What a rule with grids remembers; all of it numbers, by path.
+
+    Attributes:
+        own: the rule's memory.
+        bits: of weights, [].
+        low: smallest codes of inputs and places, [].
+        high: largest codes, [].
+        moved: whether they have an offset, 0 or 1, [].
+        trackers: of the weights' codes, where they are followed.
+    """
+
+    own: Any
+    bits: dict[str, jax.Array]
+    low: dict[str, jax.Array]
+    high: dict[str, jax.Array]
+    moved: dict[str, jax.Array]
+    trackers: dict[str, variation.Tracker]
+
+
+def places(apply: Callable[[Any], Any], params: Any, given: Quantize) -> Places:
+    """Where a network has grids.
+
+    Args:
+        apply: the network on an example, a function of its parameters, that
+            gives its collection of places.
+        params: parameters, or their shapes.
+        given: which.
+
+    Raises:
+        UsageError: if no layer is left, or `keep` is no regular expression.
+    """
+    named = matching(params, ".")
+    kept = set() if given.keep is None else matching(params, given.keep)
+    seen: dict[str, Any] = {}
+
+    def run(params: Any) -> Any:
+        tapped, found = calibration.tap(
+            params, lambda leaf, x: x.shape, lambda path, leaf: path in named
+        )
+        shown = apply(tapped)
+        seen.update({path: calls[0] for path, calls in found.items()})
+        return shown
+
+    shapes = jax.eval_shape(run, params)
+    # Inside attentions, [B, heads, T, ...].
+    heads = {path: leaf.shape[1] for path, leaf in _sites(shapes).items()}
+    order = list(seen)  # As they are called.
+    edges = {order[0], order[-1]} if order else set()
+    weights: dict[str, Place] = {}
+    inputs: dict[str, Place] = {}
+    outputs = {}
+    map_named(lambda path, w: outputs.update({path: w.shape[-1:]}), params)
+    for path in order:
+        if path in kept:
+            continue
+        on_edge = path in edges
+        bits = given.edges if on_edge else given.weights
+        if bits is not None and given.weights is not None:
+            groups = {"tensor": 1, "channel": outputs[path][0]}.get(
+                given.groups, heads.get(_site_of(path), 1)
+            )
+            weights[path] = Place(bits, groups)
+        bits = given.edges if on_edge else given.inputs
+        if bits is not None and given.inputs is not None:
+            inputs[path] = Place(bits, 1)
+    if not weights and not inputs:
+        raise checks.UsageError(
+            "no layer is quantised: give quantize.weights or quantize.inputs"
+            " bits, and let quantize.keep leave some layer; the layers are:"
+            f" {', '.join(order)}."
+        )
+    own = {}
+    if given.inputs is not None:
+        for path, count in heads.items():
+            groups = count if given.groups == "head" else 1
+            own[path] = Place(given.inputs, groups, -3)
+    return Places(weights, inputs, own)
+
+
+def add(
+    rule: supervised.Rule, found: Places, given: Quantize
+) -> supervised.Rule:
+    """A rule that learns grids too.
+
+    Args:
+        rule: what else is learned; its view has plain arrays.
+        found: from `places`.
+        given: how.
+    """
+    met = {path + _INPUTS: place for path, place in found.inputs.items()}
+    met |= found.sites
+
+    def init(key: jax.Array, params: Any) -> tuple[Learned, Memory]:
+        own, memory = rule.init(key, params)
+        one = {path: jnp.ones(p.groups) for path, p in met.items()}
+        w = _weights(rule.view(own, memory), found)
+        bits = {
+            path: jnp.float32(place.bits)
+            for path, place in found.weights.items()
+        }
+        steps = {path: _first_step(w[path], found.weights[path]) for path in w}
+        limits = {path: integer.limits(p.bits) for path, p in met.items()}
+        learned = Learned(own, steps, one, {p: jnp.zeros(()) for p in met})
+        memory = Memory(
+            own=memory,
+            bits=bits,
+            low={path: jnp.float32(low) for path, (low, _) in limits.items()},
+            high={path: jnp.float32(top) for path, (_, top) in limits.items()},
+            moved={path: jnp.zeros(()) for path in met},
+            trackers={},
+        )
+        return learned, memory._replace(trackers=trackers(learned, memory))
+
+    def trackers(learned: Learned, memory: Memory) -> Any:
+        if not given.track:
+            return {}
+        w = _weights(rule.view(learned.own, memory.own), found)
+        return {
+            path: variation.start(codes)
+            for path, codes in _codes(w, learned, memory).items()
+        }
+
+    def begin(
+        learned: Learned, memory: Memory, run: Callable[[Any], Any]
+    ) -> tuple[Learned, Memory]:
+        params = rule.view(learned.own, memory.own)
+        notes: dict[str, list[_Fit]] = {}
+
+        def look(path: str, x: jax.Array) -> None:
+            notes.setdefault(path, []).append(_fit(x, met[path], given.signs))
+
+        tapped, calls = calibration.tap(
+            params,
+            lambda leaf, x: x,
+            lambda path, leaf: path in found.inputs,
+        )
+        shown = _sites(run(tapped), every=True)
+        for path, seen in calls.items():
+            for x in seen:
+                look(path + _INPUTS, x)
+        for path in found.sites:
+            for x in shown.get(path, ()):
+                look(path, x)
+        fits = {path: _joined(calls) for path, calls in notes.items()}
+
+        # A layer that the network does not use keeps what it has.
+        def pick(old: Any, name: str) -> Any:
+            return {**old, **{p: getattr(fit, name) for p, fit in fits.items()}}
+
+        learned = learned._replace(
+            input_steps=pick(learned.input_steps, "step"),
+            offsets=pick(learned.offsets, "offset"),
+        )
+        memory = memory._replace(
+            low=pick(memory.low, "low"),
+            high=pick(memory.high, "high"),
+            moved=pick(memory.moved, "moved"),
+        )
+        return learned, memory
+
+    def grid(path: str, place: Place, learned: Learned, memory: Memory) -> Grid:
+        return Grid(
+            learned.input_steps[path],
+            memory.low[path],
+            memory.high[path],
+            memory.moved[path] * learned.offsets[path],
+            place.axis,
+        )
+
+    def view(learned: Learned, memory: Memory) -> Any:
+        def attach(path: str, w: Any) -> Any:
+            own = inputs = None
+            if path in found.weights:
+                own = weight_grid(path, learned, memory)
+            if path in found.inputs:
+                place = found.inputs[path]
+                inputs = grid(path + _INPUTS, place, learned, memory)
+            if own is None and inputs is None:
+                return w
+            return LearnedStep(w, own, inputs)
+
+        params = map_named(attach, rule.view(learned.own, memory.own))
+        for path, place in found.sites.items():
+            params = _placed(params, path, grid(path, place, learned, memory))
+        return params
+
+    def weight_grid(path: str, learned: Learned, memory: Memory) -> Grid:
+        low, high = map(jnp.asarray, integer.limits(memory.bits[path]))
+        return Grid(learned.steps[path], low, high, scale=given.scale)
+
+    def _codes(w: Any, learned: Learned, memory: Memory) -> Any:
+        return {
+            path: weight_grid(path, learned, memory).codes(w[path])
+            for path in found.weights
+        }
+
+    def advance(old: Learned, new: Learned, memory: Memory) -> Any:
+        own, sums = rule.advance(old.own, new.own, memory.own)
+        memory = memory._replace(own=own)
+        if not given.track or not found.weights:
+            return memory, sums
+        w = _weights(rule.view(new.own, own), found)
+        codes = _codes(w, new, memory)
+        before = memory.trackers
+        moved = {p: variation.flips(before[p].codes, codes[p]) for p in codes}
+        after = {p: variation.track(before[p], codes[p]) for p in codes}
+        sums = {**sums, "flips/total": _share(moved, w)}
+        return memory._replace(trackers=after), sums
+
+    def penalty(
+        learned: Learned, memory: Memory, progress: jax.Array
+    ) -> jax.Array:
+        w = _weights(rule.view(learned.own, memory.own), found)
+        terms = [
+            variation.bin_regulariser(
+                w[path],
+                weight_grid(path, learned, memory).steps(w[path]),
+                bits=memory.bits[path],
+            )
+            for path in found.weights
+        ]
+        weight = variation.schedule(
+            progress, start=given.regulariser_start, top=given.regulariser
+        )
+        return weight * sum(terms, start=jnp.zeros(()))
+
+    def review(memory: Memory, metrics: Any) -> Memory:
+        return memory._replace(own=rule.review(memory.own, metrics))
+
+    def summary(memory: Memory) -> dict[str, jax.Array]:
+        own = rule.summary(memory.own)
+        if not memory.trackers:
+            return own
+        shares = {
+            path: variation.oscillating(tracker)
+            for path, tracker in memory.trackers.items()
+        }
+        codes = {p: tracker.codes for p, tracker in memory.trackers.items()}
+        return {**own, "oscillating": _share(shares, codes)}
+
+    return supervised.Rule(
+        init=init,
+        view=view,
+        advance=advance,
+        review=review,
+        summary=summary,
+        begin=begin,
+        penalty=penalty if given.regulariser and found.weights else None,
+    )
+
+
+def rates(given: Quantize, learned: Any) -> Any:
+    """How fast each part of `Learned` moves, over the weights' rate."""
+    if not isinstance(learned, Learned):
+        return jax.tree.map(lambda leaf: 1.0, learned)
+    part = lambda tree, rate: jax.tree.map(lambda leaf: rate, tree)  # noqa: E731
+    return Learned(
+        part(learned.own, 1.0),
+        part(learned.steps, given.step_rate),
+        part(learned.input_steps, given.input_rate),
+        part(learned.offsets, given.input_rate),
+    )
+
+
+class _Fit(NamedTuple):
+    """What one tensor asks of its grid: step [G], the others []."""
+
+    step: jax.Array
+    low: jax.Array
+    high: jax.Array
+    offset: jax.Array
+    moved: jax.Array
+
+
+def _fit(x: jax.Array, place: Place, signs: str) -> _Fit:
+    """A grid by the first tensor that it meets, [..., axis, ...]."""
+    x = jax.lax.stop_gradient(x.astype(jnp.float32))
+    parts = jnp.moveaxis(x, place.axis, 0).reshape(place.groups, -1)
+    low, top = integer.limits(place.bits, signed=True)
+    high = integer.limits(place.bits, signed=False)[1]
+
+    def step(x: jax.Array, signed: bool) -> jax.Array:
+        one = lambda x: integer.init_act_step(  # noqa: E731
+            x, place.bits, signed=signed
+        )
+        return jax.vmap(one)(x)
+
+    both = step(parts, True)
+    zero = jnp.zeros(())
+    signed = _Fit(both, jnp.float32(low), jnp.float32(top), zero, zero)
+    if signs == "signed":
+        return signed
+    least, most = x.min(), x.max()
+    positive = least >= 0
+    shallow = ~positive & (-least < _SHALLOW * most)
+    up = positive | shallow
+    offset = jnp.where(shallow, least, 0)
+    return _Fit(
+        jnp.where(up, step(parts - offset, False), both),
+        jnp.where(up, 0, low).astype(jnp.float32),
+        jnp.where(up, high, top).astype(jnp.float32),
+        offset,
+        shallow.astype(jnp.float32),
+    )
+
+
+def _joined(calls: list[_Fit]) -> _Fit:
+    """Of a layer that is called more than once: the first's kind, mean step."""
+    step = jnp.mean(jnp.stack([call.step for call in calls]), 0)
+    return calls[0]._replace(step=step)
+
+
+def _first_step(w: jax.Array, place: Place) -> jax.Array:
+    """Steps of the groups of a weight, [G]."""
+    parts = jnp.moveaxis(w, -1, 0).reshape(place.groups, -1)
+    return jax.vmap(lambda w: integer.init_step(w, place.bits))(parts)
+
+
+def _share(shares: Mapping[str, jax.Array], sizes: Mapping[str, Any]) -> Any:
+    """Mean of the layers' shares, each counted by its size."""
+    total = sum(sizes[path].size for path in shares)
+    weighed = [shares[path] * (sizes[path].size / total) for path in shares]
+    return jnp.sum(jnp.stack(weighed))
+
+
+def _weights(params: Any, found: Places) -> dict[str, jax.Array]:
+    """The weights that have grids, by path."""
+    kept: dict[str, jax.Array] = {}
+
+    def note(path: str, w: Any) -> None:
+        if path in found.weights:
+            kept[path] = w
+
+    map_named(note, params)
+    return kept
+
+
+def _sites(collections: Mapping[str, Any], every: bool = False) -> Any:
+    """What passed the places of a network, by path; the first or every call."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+        collections.get(SITES, {}), is_leaf=lambda node: isinstance(node, tuple)
+    )
+    return {
+        path_name(path): calls if every else calls[0] for path, calls in leaves
+    }
+
+
+def _site_of(path: str) -> str:
+    """Name of the place that the outputs of a layer reach, if there is one."""
+    return re.sub(r"/?kernel$", "_site", path)
+
+
+def _placed(params: Any, path: str, leaf: Any) -> Any:
+    """Nested dicts with one more leaf."""
+    head, _, rest = path.partition("/")
+    if not rest:
+        return {**params, head: leaf}
+    return {**params, head: _placed(params.get(head, {}), rest, leaf)}

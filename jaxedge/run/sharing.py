@@ -1,0 +1,63 @@
+"""Training on every device of every host: each takes its part of a batch.
+
+The state is on all of them. A step is the same program as on one device, with
+sums over the whole batch, so that normalisation sees the whole batch too.
+"""
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+from jaxedge.core import checks
+
+DEVICES = ("one", "all")
+
+
+class Sharing:
+    """Where batches and states go.
+
+    Args:
+        devices: "one", or "all" that JAX sees, under `jax.distributed` those of
+            all processes, each of which has the whole batch in its memory.
+        batch: examples a step, which the devices divide.
+
+    Raises:
+        UsageError: for a batch that the devices do not divide.
+    """
+
+    def __init__(self, devices: str, batch: int):
+        checks.choice("train.devices", devices, DEVICES)
+        self._mesh = None
+        if devices == "one" or jax.device_count() == 1:
+            return
+        if batch % jax.device_count():
+            raise checks.UsageError(
+                f"train.batch is {batch}, which {jax.device_count()} devices do"
+                " not divide (train.devices is 'all'); choose a multiple, or"
+                " train.devices='one'."
+            )
+        self._mesh = Mesh(
+            np.array(jax.devices()), ("batch",), axis_types=(AxisType.Auto,)
+        )
+
+    def batch(self, batch: Any) -> Any:
+        """Rows spread over the devices; those that cannot be are on each."""
+        return self._put(batch, "batch")
+
+    def state(self, state: Any) -> Any:
+        """A pytree of arrays and keys, on each device."""
+        return state if self._mesh is None else self._put(state, None)
+
+    def _put(self, tree: Any, axis: str | None) -> Any:
+        mesh = self._mesh
+        if mesh is None:
+            return jax.device_put(tree)
+
+        def one(leaf: Any) -> jax.Array:
+            spread = np.ndim(leaf) > 0 and leaf.shape[0] % mesh.size == 0
+            spec = PartitionSpec(axis if spread else None)
+            return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+        return jax.tree.map(one, tree)
