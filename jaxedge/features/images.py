@@ -236,7 +236,7 @@ def _weights(
     step = side / size
     centre = start + (jnp.arange(size, dtype=jnp.float32) + 0.5) * step
     low = jnp.arange(pixels, dtype=jnp.float32)
-    distance = jnp.abs(low + 0.5 - centre[:, None])
+    distance = jnp.abs(low[None] + 0.5 - centre[:, None])
     weight = jnp.maximum(1 - distance / jnp.maximum(step, 1), 0)
     inside = (low + 1 > start + _SIDE_EPSILON) & (
         low < start + side - _SIDE_EPSILON

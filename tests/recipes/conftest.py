@@ -77,11 +77,20 @@ LANGUAGE = {
         "every": "step",
     },
 }  # fmt: skip
+QUANTIZED = {
+    **CLASSIFIER,
+    "model": {"name": "mlp", "widths": (6,)},
+    "augment": {},
+    "quantize": {"weights": 3, "inputs": 3, "edges": 4},
+    "distill": {},
+    "coreset": {},
+}
 BASES = {
     "edge_pruning": BASE,
     "classifier": CLASSIFIER,
     "in_memory": IN_MEMORY,
     "language": LANGUAGE,
+    "quantization_aware": QUANTIZED,
 }
 
 
