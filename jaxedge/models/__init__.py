@@ -4,27 +4,34 @@ Each takes `(x, *, train=False, key=None)`; `key` is the read key, and every
 layer draws from the stream of its path.
 """
 
+from jaxedge.models import arrays as arrays
 from jaxedge.models import checkpoints as checkpoints
 from jaxedge.models import encoder as encoder
 from jaxedge.models import hugging_face as hugging_face
 from jaxedge.models import language as language
+from jaxedge.models import learned_step as learned_step
 from jaxedge.models import llama2c as llama2c
 from jaxedge.models import minilm as minilm
+from jaxedge.models import mobilenet as mobilenet
 from jaxedge.models import packed as packed
 from jaxedge.models import quantized as quantized
 from jaxedge.models import resnet as resnet
 from jaxedge.models import similarity as similarity
 from jaxedge.models import transformer as transformer
+from jaxedge.models import vit as vit
 from jaxedge.models.cnn import Cnn as Cnn
 from jaxedge.models.crnn import Crnn as Crnn
 from jaxedge.models.layers import Conv as Conv
 from jaxedge.models.layers import Dense as Dense
+from jaxedge.models.learned_step import LearnedStep as LearnedStep
 from jaxedge.models.mlp import Mlp as Mlp
+from jaxedge.models.mobilenet import MobileNetV2 as MobileNetV2
 from jaxedge.models.pointset import PointClassifier as PointClassifier
 from jaxedge.models.pointset import PointSegmenter as PointSegmenter
 from jaxedge.models.resnet import ResNet as ResNet
 from jaxedge.models.resnet_large import LargeResNet as LargeResNet
 from jaxedge.models.unet import Unet as Unet
+from jaxedge.models.vit import Vit as Vit
 
 __all__ = [
     "Cnn",
@@ -32,20 +39,27 @@ __all__ = [
     "Crnn",
     "Dense",
     "LargeResNet",
+    "LearnedStep",
     "Mlp",
+    "MobileNetV2",
     "PointClassifier",
     "PointSegmenter",
     "ResNet",
     "Unet",
+    "Vit",
+    "arrays",
     "checkpoints",
     "encoder",
     "hugging_face",
     "language",
+    "learned_step",
     "llama2c",
     "minilm",
+    "mobilenet",
+    "packed",
     "quantized",
     "resnet",
-    "packed",
     "similarity",
     "transformer",
+    "vit",
 ]

@@ -4,6 +4,7 @@ from jaxedge.quantize import blocks as blocks
 from jaxedge.quantize import compensate as compensate
 from jaxedge.quantize import fpq as fpq
 from jaxedge.quantize import fronts as fronts
+from jaxedge.quantize import grid as grid
 from jaxedge.quantize import integer as integer
 from jaxedge.quantize import layer as layer
 from jaxedge.quantize import minifloat as minifloat
@@ -15,6 +16,7 @@ __all__ = [
     "compensate",
     "fpq",
     "fronts",
+    "grid",
     "integer",
     "layer",
     "minifloat",

@@ -13,7 +13,6 @@ from jaxedge.core import checks
 from jaxedge.data import text
 from jaxedge.hardware import crossbar, devices, sram
 from jaxedge.hardware.adc import Adc
-from jaxedge.models import mobilenet, vit
 from jaxedge.quantize import integer
 from jaxedge.recipes import defaults, scores
 
@@ -77,7 +76,8 @@ class Model(NamedTuple):
 
     Attributes:
         name: "mlp", "cnn", "crnn", "unet", "resnet18" or "resnet50"; "resnet",
-            of small images, "mobilenet" or "vit".
+            of small images, "mobilenet" or "vit"; "deit_tiny" or "deit_small",
+            the published vits.
         widths: hidden widths of the mlp; for the cnn its two channel counts
             and its hidden width; for the crnn two channel counts, its
             recurrent state and its hidden width; for the unet the channels
@@ -125,6 +125,8 @@ _WIDTHS = {
     "resnet": (20, 16),
     "mobilenet": (50,),
     "vit": (4, 64, 4, 2),
+    "deit_tiny": (),
+    "deit_small": (),
 }
 # Those that round their activations.
 _ROUNDED = ("mlp", "cnn", "crnn", "unet")
@@ -276,14 +278,14 @@ _MODELS: dict[str, _Make] = {
         channels=(m.widths[1], 2 * m.widths[1], 4 * m.widths[1]),
         **_unchanged(image),
     ),
-    "mobilenet": lambda m, classes, image: mobilenet.MobileNetV2(
+    "mobilenet": lambda m, classes, image: models.MobileNetV2(
         classes,
         m.widths[0] / 100,
         "cifar" if image[0] < 64 else "imagenet",
         dropout=0.2,  # As published.
         **_unchanged(image),
     ),
-    "vit": lambda m, classes, image: vit.Vit(
+    "vit": lambda m, classes, image: models.Vit(
         classes,
         (image[0], image[1]),
         patch=m.widths[0],
@@ -291,6 +293,12 @@ _MODELS: dict[str, _Make] = {
         depth=m.widths[2],
         heads=m.widths[3],
         **_unchanged(image),
+    ),
+    "deit_tiny": lambda m, classes, image: models.vit.deit_tiny(
+        classes=classes, image=image[:2], drop_path=0.1
+    ),
+    "deit_small": lambda m, classes, image: models.vit.deit_small(
+        classes=classes, image=image[:2], drop_path=0.1
     ),
 }
 

@@ -56,8 +56,9 @@ class Sharing:
             return jax.device_put(tree)
 
         def one(leaf: Any) -> jax.Array:
-            spread = np.ndim(leaf) > 0 and leaf.shape[0] % mesh.size == 0
-            spec = PartitionSpec(axis if spread else None)
+            spec = PartitionSpec()  # On each of them.
+            if axis and np.ndim(leaf) and leaf.shape[0] % mesh.size == 0:
+                spec = PartitionSpec(axis)
             return jax.device_put(leaf, NamedSharding(mesh, spec))
 
         return jax.tree.map(one, tree)

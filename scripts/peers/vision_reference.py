@@ -205,7 +205,7 @@ def main() -> None:
     network.load_state_dict(drawn, strict=False)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, 33, 33, 3)).astype(np.float32)
-    named = {f"shapes/{k}": np.int32(s) for k, s in shapes.items()}
+    named = {f"shapes/{k}": np.array(s, np.int32) for k, s in shapes.items()}
     y = scores(network, x)
     write(folder / "resnet18_torchvision.npz", x=x, y=y, **named)
     print(

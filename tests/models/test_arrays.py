@@ -32,7 +32,9 @@ def test_a_network_comes_back_from_its_folder_or_file(tmp_path):
 
 def test_trained_weights_leave_their_grid_and_masks_stay(tmp_path):
     grid = Grid(jnp.ones(1), jnp.float32(-2), jnp.float32(1))
-    found = arrays.load(saved(tmp_path, LearnedStep(jnp.asarray(W), grid)), LIKE)
+    found = arrays.load(
+        saved(tmp_path, LearnedStep(jnp.asarray(W), grid)), LIKE
+    )
     np.testing.assert_array_equal(found["params"]["Dense_0"]["kernel"], W)
     mask = (W > 2).astype(np.float32)
     leaf = hardware.MaskedRandom(jnp.asarray(W), jnp.asarray(mask))

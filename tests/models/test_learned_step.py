@@ -58,9 +58,7 @@ def test_a_crossbar_with_the_bits_of_the_grid_computes_the_same():
 
 
 def test_training_on_chips_reaches_weights_and_steps():
-    spec = crossbar.Spec(
-        devices.get("ideal", program_noise=0.05), input_bits=3
-    )
+    spec = crossbar.Spec(devices.get("ideal", program_noise=0.05), input_bits=3)
 
     def loss(leaf, key):
         chip = hardware.deploy(key, {"kernel": leaf}, spec)

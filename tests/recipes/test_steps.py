@@ -174,7 +174,9 @@ def test_flips_and_oscillations_are_told():
             for s in (before, state)
             for t in s.memory.trackers.values()
         ]
-        changed = sum((a != b).sum() for a, b in zip(codes[:2], codes[2:]))
+        changed = sum(
+            (a != b).sum() for a, b in zip(codes[:2], codes[2:], strict=True)
+        )
         total += changed
         np.testing.assert_allclose(
             sums["flips/total"], changed / sum(a.size for a in codes[:2]),
@@ -208,7 +210,10 @@ def test_steps_move_at_rates_of_their_own():
         one = Trained(step_rate=rate, input_rate=rate)
         section = optimizers.Optimizer(0.1, 0.0, 0.5)
         optimiser = optimizers.make(
-            section, 1, 5, lambda learned, one=one: steps.rates(one.given, learned)
+            section,
+            1,
+            5,
+            lambda learned, one=one: steps.rates(one.given, learned),
         )
         recipe = supervised.make(
             one.model, one.batch.x[:1], one.rule, optimiser, steps=5

@@ -64,6 +64,7 @@ def test_a_run_leaves_its_files(trained):
     assert names == {
         "config.json", "metrics.jsonl", "tensorboard", "checkpoints",
         "study.npz", "studies", "pictures.npz", "summary.json", "report.html",
+        "network.npz",
     }  # fmt: skip
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") + page.count("data:image") >= 5

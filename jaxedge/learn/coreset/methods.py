@@ -185,7 +185,9 @@ def _gradients_and_validation(
     logits = evidence.valid_logits
     one_hot = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
     rows = logits, one_hot, _with_one(evidence.valid_features)
-    valid = Validation(*_grouped(rows, groups), jnp.asarray(groups.present))
+    logits, one_hot, features = _grouped(rows, groups)
+    present = jnp.asarray(groups.present)
+    valid = Validation(logits, one_hot, features, present)
     return _gradients(evidence, task), valid
 
 
@@ -210,7 +212,8 @@ def _drawn(noise: jax.Array, free: jax.Array) -> jax.Array:
 
 
 def _glister(rows: Any, free: jax.Array, n: int) -> jax.Array:
-    return greedy.glister(*rows, free, n)
+    gradients, valid = rows
+    return greedy.glister(gradients, valid, free, n)
 
 
 def _adaptive(evidence: Any, task: Task) -> jax.Array:

@@ -281,5 +281,6 @@ def _moderate(
     ordered = distance[jnp.lexsort((distance, groups))]
     # The two in the middle, which are one for an odd count.
     middle = first + (counts - 1) // 2, first + counts // 2
-    median = sum(jnp.take(ordered, m, mode="clip") for m in middle) / 2
+    low, high = (jnp.take(ordered, m, mode="clip") for m in middle)
+    median = (low + high) / 2
     return -jnp.abs(distance - median[groups])

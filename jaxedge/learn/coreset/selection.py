@@ -9,6 +9,7 @@ Letters: N samples, C classes (or other groups), M samples of the largest.
 from typing import Any, NamedTuple
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 import numpy as np
@@ -51,7 +52,7 @@ def quota(labels: ArrayLike, fraction: float, classes: int) -> jax.Array:
     """
     checks.whole("classes", classes, 1)
     labels = inputs.whole("labels", labels, classes=classes)
-    kept = _rounded(fraction, labels.size)
+    kept = _rounded(fraction, np.size(labels))
     if checks.concrete(labels):
         counts = np.bincount(np.asarray(labels), minlength=classes)
         return jnp.asarray(_kept(counts, fraction))
@@ -144,7 +145,7 @@ def groups(labels: np.ndarray, class_balanced: bool) -> Groups:
 def known(name: str, **arrays: Any) -> None:
     """Raises for a tracer: how many samples are kept must be known."""
     for array in arrays:
-        if isinstance(arrays[array], jax.core.Tracer):
+        if isinstance(arrays[array], Tracer):
             raise checks.UsageError(
                 f"{array} of {name} is traced, but the number of indices"
                 " depends on the numbers; use quota and top under jit or vmap."
@@ -153,7 +154,7 @@ def known(name: str, **arrays: Any) -> None:
 
 def _rounded(fraction: float, most: int) -> np.ndarray:
     """round(fraction n) for n = 0 to `most`: a product in float32 differs."""
-    if isinstance(fraction, jax.core.Tracer):
+    if isinstance(fraction, Tracer):
         raise checks.UsageError(
             "fraction is traced, but must be a Python number; mark it static."
         )
