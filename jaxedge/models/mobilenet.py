@@ -334,6 +334,7 @@ def from_torch(model: MobileNetV2, arrays: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: for names of no such network, and tensors that are missing,
             that have no place, are of another shape or type or not finite.
     """
-    naming = Naming("torchvision", "features.0.0.weight", _torchvision(model))
+    marks = "features.0.0.weight", "classifier.1.weight"
+    naming = Naming("torchvision", marks, _torchvision(model))
     image = (32, 32, len(model.mean))
     return torch_arrays.variables(model, image, arrays, (naming,))

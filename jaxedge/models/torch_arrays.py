@@ -39,7 +39,7 @@ class Naming(NamedTuple):
 
     Attributes:
         library: its name.
-        mark: a tensor that tells this naming.
+        marks: tensors that only this naming has together.
         places: path of a part -> its tensors, without the last name; "{}" are
             numbers. ":1" at the end is the second third of the rows of a
             tensor that holds three; "_" at the end joins the last name. A part
@@ -47,7 +47,7 @@ class Naming(NamedTuple):
     """
 
     library: str
-    mark: str
+    marks: tuple[str, ...]
     places: Mapping[str, str]
 
     def tensor(self, path: str) -> tuple[str, int | None]:
@@ -78,7 +78,7 @@ def variables(
         model: the network.
         image: shape of its inputs, [H, W, C].
         arrays: tensors by their names.
-        namings: that are known; the first whose mark is there counts.
+        namings: that are known; the first whose marks are there counts.
 
     Returns:
         Collections of `model` in numpy, float32.
@@ -130,12 +130,12 @@ def variables(
 
 def _recognise(names: Mapping[str, Any], namings: Sequence[Naming]) -> Naming:
     for naming in namings:
-        if naming.mark in names:
+        if all(mark in names for mark in naming.marks):
             return naming
-    marks = ", ".join(f"{n.mark} ({n.library})" for n in namings)
+    known = "; ".join(f"{' and '.join(n.marks)} ({n.library})" for n in namings)
     raise checks.UsageError(
-        f"the tensors ({_some([*names]) or 'none'}) are of no known network:"
-        f" none is called {marks}."
+        f"the tensors ({_some([*names]) or 'none'}) are of no known network;"
+        f" one has {known}."
     )
 
 

@@ -336,16 +336,18 @@ _TRANSFORMERS = {
     "head": "classifier",
 }
 _NAMINGS = (
-    Naming("timm", "blocks.0.norm1.weight", _TIMM),
+    Naming("timm", ("blocks.0.norm1.weight",), _TIMM),
     Naming(
-        "torchvision", "encoder.layers.encoder_layer_0.ln_1.weight",
+        "torchvision",
+        ("encoder.layers.encoder_layer_0.ln_1.weight",),
         _TORCHVISION,
     ),
     Naming(
-        "transformers", "encoder.layer.0.layernorm_before.weight",
+        "transformers",
+        ("encoder.layer.0.layernorm_before.weight",),
         _TRANSFORMERS,
     ),
-)  # fmt: skip
+)
 
 
 def from_torch(model: Vit, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,8 +76,8 @@ class Model(NamedTuple):
 
     Attributes:
         name: "mlp", "cnn", "crnn", "unet", "resnet18" or "resnet50"; "resnet",
-            of small images, "mobilenet" or "vit"; "deit_tiny" or "deit_small",
-            the published vits.
+            of small images, "mobilenet" or "vit"; "deit_tiny", "deit_small"
+            or "swin_tiny", published ones.
         widths: hidden widths of the mlp; for the cnn its two channel counts
             and its hidden width; for the crnn two channel counts, its
             recurrent state and its hidden width; for the unet the channels
@@ -127,6 +127,7 @@ _WIDTHS = {
     "vit": (4, 64, 4, 2),
     "deit_tiny": (),
     "deit_small": (),
+    "swin_tiny": (),
 }
 # Those that round their activations.
 _ROUNDED = ("mlp", "cnn", "crnn", "unet")
@@ -298,6 +299,9 @@ _MODELS: dict[str, _Make] = {
         classes=classes, image=image[:2], drop_path=0.1
     ),
     "deit_small": lambda m, classes, image: models.vit.deit_small(
+        classes=classes, image=image[:2], drop_path=0.1
+    ),
+    "swin_tiny": lambda m, classes, image: models.swin.swin_tiny(
         classes=classes, image=image[:2], drop_path=0.1
     ),
 }

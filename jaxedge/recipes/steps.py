@@ -171,8 +171,8 @@ def places(apply: Callable[[Any], Any], params: Any, given: Quantize) -> Places:
         return shown
 
     shapes = jax.eval_shape(run, params)
-    # Inside attentions, [B, heads, T, ...].
-    heads = {path: leaf.shape[1] for path, leaf in _sites(shapes).items()}
+    # Inside attentions, [..., heads, T, ...].
+    heads = {path: leaf.shape[-3] for path, leaf in _sites(shapes).items()}
     order = list(seen)  # As they are called.
     edges = {order[0], order[-1]} if order else set()
     weights: dict[str, Place] = {}
@@ -287,7 +287,9 @@ def add(
         )
         return learned, memory
 
-    def grid(path: str, place: Place, learned: Learned, memory: Memory) -> Grid:
+    def grid_of(
+        path: str, place: Place, learned: Learned, memory: Memory
+    ) -> Grid:
         return Grid(
             learned.input_steps[path],
             memory.low[path],
@@ -303,14 +305,15 @@ def add(
                 own = weight_grid(path, learned, memory)
             if path in found.inputs:
                 place = found.inputs[path]
-                inputs = grid(path + _INPUTS, place, learned, memory)
+                inputs = grid_of(path + _INPUTS, place, learned, memory)
             if own is None and inputs is None:
                 return w
             return LearnedStep(w, own, inputs)
 
         params = map_named(attach, rule.view(learned.own, memory.own))
         for path, place in found.sites.items():
-            params = _placed(params, path, grid(path, place, learned, memory))
+            leaf = grid_of(path, place, learned, memory)
+            params = _placed(params, path, leaf)
         return params
 
     def weight_grid(path: str, learned: Learned, memory: Memory) -> Grid:
@@ -340,14 +343,20 @@ def add(
         learned: Learned, memory: Memory, progress: jax.Array
     ) -> jax.Array:
         w = _weights(rule.view(learned.own, memory.own), found)
-        terms = [
-            variation.bin_regulariser(
-                w[path],
-                weight_grid(path, learned, memory).steps(w[path]),
-                bits=memory.bits[path],
+        terms = []
+        for path in found.weights:
+            grid = weight_grid(path, learned, memory)
+            factor = integer.gradient_scale(
+                given.scale, w[path], grid.high, groups=grid.step.size
             )
-            for path in found.weights
-        ]
+            terms.append(
+                variation.bin_regulariser(
+                    w[path],
+                    grid.steps(w[path]),
+                    bits=memory.bits[path],
+                    grad_scale=factor,
+                )
+            )
         weight = variation.schedule(
             progress, start=given.regulariser_start, top=given.regulariser
         )

@@ -65,7 +65,7 @@ def test_vessels_are_trained_tested_put_on_chips_and_priced(
     tmp_path, monkeypatch, resolve
 ):
     monkeypatch.setitem(data.ON_DISK, "drive", scenes)
-    monkeypatch.setitem(settings._MODELS, "unet", lambda m, classes: Short())
+    monkeypatch.setitem(settings._MODELS, "unet", lambda *_: Short())
     one = resolve(*FLAGS, f"--data_root={tmp_path}")
     page = job.run(one, tmp_path / "run")
     found = json.loads((tmp_path / "run" / "summary.json").read_text())

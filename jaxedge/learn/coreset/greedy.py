@@ -18,7 +18,8 @@ from jax.typing import ArrayLike
 
 RATE = 0.1  # of `glister`: that of its training in DeepCore
 RIDGE = 1.0  # of `matching_pursuit`, as in DeepCore
-_WIDTH = 32  # Gains that `facility_location` computes at a time.
+# Gains that `facility_location` computes at a time: at first, and again.
+_FIRST, _AGAIN = 64, 16
 
 
 class LastLayer(NamedTuple):
@@ -149,7 +150,7 @@ def facility_location(g: LastLayer, free: jax.Array, n: int) -> jax.Array:
         int32 [n].
     """
     square = g.square()
-    width = min(_WIDTH, free.size)
+    width = min(_AGAIN, free.size)
     wanted = free
 
     def distances(index):
@@ -162,7 +163,7 @@ def facility_location(g: LastLayer, free: jax.Array, n: int) -> jax.Array:
         return jnp.sum(jnp.where(wanted[:, None], saved, 0), axis=0)
 
     def step(state, _):
-        near, bound, free = state
+        near, bound, free, stale = state
 
         def unsettled(state):
             bound, stale = state
@@ -174,16 +175,21 @@ def facility_location(g: LastLayer, free: jax.Array, n: int) -> jax.Array:
             fresh = jnp.where(stale[index], gains(near, index), bound[index])
             return bound.at[index].set(fresh), stale.at[index].set(False)
 
-        bound, _ = jax.lax.while_loop(unsettled, settle, (bound, free))
+        bound, _ = jax.lax.while_loop(unsettled, settle, (bound, stale))
         pick = jnp.argmax(bound).astype(jnp.int32)
         near = jnp.minimum(near, distances(pick[None])[:, 0])
-        state = near, bound.at[pick].set(-jnp.inf), free.at[pick].set(False)
-        return state, pick
+        bound, free = bound.at[pick].set(-jnp.inf), free.at[pick].set(False)
+        return (near, bound, free, free), pick
 
-    bound = jnp.where(free, jnp.inf, -jnp.inf).astype(square.dtype)
     far = 2 * jnp.sqrt(jnp.max(jnp.where(free, square, 0)))
     near = jnp.full(free.shape, far, square.dtype)
-    return jax.lax.scan(step, (near, bound, free), length=n)[1]
+    bound = jax.lax.map(
+        lambda i: gains(near, i[None])[0],
+        jnp.arange(free.size),
+        batch_size=min(_FIRST, free.size),
+    )
+    begin = near, jnp.where(free, bound, -jnp.inf), free, free & False
+    return jax.lax.scan(step, begin, length=n)[1]
 
 
 def matching_pursuit(
