@@ -25,7 +25,7 @@ Its code's schedule is not that of its text ("released" and "paper"); its
 numbers are of the first. Unknown: tables of numbers, hours, other widths,
 CIFAR-10, the start of its MobileNetV2 (72.56 % in full precision).
 
-Ours: docs/results/coreset_resnet.md, docs/results/coreset_mobilenet.md.
+Ours: not finished, so no result is claimed.
 """
 
 from typing import Any
