@@ -125,6 +125,29 @@ def test_scores_of_the_baselines():
     )
     found = coreset.moderate_score(H, LABELS, K)
     np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+    found = coreset.moderate_score(H, LABELS, K, class_balanced=False)
+    want = -abs(far - np.median(far))
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+
+
+def test_transformed_scores_are_finite_and_float32():
+    """At a certain network, where the norm of the error has no slope."""
+    sure = jnp.asarray(200 * np.eye(K)[LABELS], jnp.float32)
+
+    def slope(logits):
+        scores = coreset.error_vector_score(logits, LABELS)
+        scores += coreset.disagreement_score(logits, sure)
+        return scores.sum()
+
+    found = jax.jit(jax.vmap(jax.grad(slope)))(jnp.stack([sure, Q]))
+    assert np.isfinite(found).all()
+    # The slope of a norm is taken as 0 where the norm is 0.
+    assert not found[0].any() and found[1].any()
+    half = jnp.asarray(Q, jnp.bfloat16)
+    found = coreset.error_vector_score(half, LABELS)
+    want = np.linalg.norm(residual(np.float64(half), LABELS), axis=1)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
 # Which are kept.
@@ -143,6 +166,15 @@ def test_the_highest_are_kept_the_first_of_ties(balanced):
         np.testing.assert_array_equal(quota, [2, 4])
         mask = jax.jit(coreset.top)(scores, labels, quota)
         np.testing.assert_array_equal(np.flatnonzero(mask), kept)
+
+
+def test_shares_are_rounded_in_float64():
+    # In float32 the product is 57.5, which goes to 58.
+    assert round(0.575 * 100) == 57
+    shares = jax.jit(coreset.quota, static_argnums=(1, 2))
+    labels = np.repeat([0, 1], [100, 40])
+    np.testing.assert_array_equal(shares(labels, 0.575, 2), [57, 23])
+    assert coreset.select(np.zeros(100), labels[:100], 0.575).size == 57
 
 
 def test_masks_can_be_mapped():
@@ -170,6 +202,14 @@ def test_masks_can_be_mapped():
         (lambda: coreset.choose("el2", EVIDENCE, 0.5, key=KEY), "'el2n'"),
         (lambda: coreset.choose(
             "craig", coreset.Evidence(LABELS, Q), 0.5, key=KEY), "needs"),
+        (lambda: coreset.choose("glister", EVIDENCE._replace(
+            valid_labels=0 * VALID), 0.5, key=KEY), "class 1 has no sample"),
+        (lambda: coreset.choose("herding", EVIDENCE._replace(
+            features=H * np.nan), 0.5, key=KEY), "features holds"),
+        (lambda: coreset.choose(
+            "random", EVIDENCE, 0.5, key=jnp.zeros(2, int)), "random.key"),
+        (lambda: jax.jit(lambda s: coreset.select(s, LABELS, 0.5))(EVS),
+         "scores of select is traced"),
     ],
 )  # fmt: skip
 def test_bad_input(call, message):
@@ -211,28 +251,37 @@ def diversity(p, noise, n):
 def herding(rows, n):
     mean, picks = rows.mean(0), []
     while len(picks) < n:
-        off = [
-            np.inf
-            if i in picks
-            else np.linalg.norm(
-                mean * (len(picks) + 1) - rows[[*picks, i]].sum(0)
-            )
-            for i in range(len(rows))
-        ]
+        sums = rows[picks].sum(0)[None] + rows
+        off = np.linalg.norm(mean * (len(picks) + 1) - sums, axis=1)
+        off[picks] = np.inf
         picks.append(int(np.argmin(off)))
     return picks
 
 
-def craig(g, n):
+def costs(g, picks):
+    """How far all are from the nearest pick, in sum, with each one more."""
     far = np.linalg.norm(g[:, None] - g[None], axis=-1)
-    picks = []
-    while len(picks) < n:
-        cost = [
+    return np.array(
+        [
             np.inf if i in picks else far[:, [*picks, i]].min(1).sum()
             for i in range(len(g))
         ]
-        picks.append(int(np.argmin(cost)))
-    return picks
+    )
+
+
+def is_craig(g, chosen, picks=()):
+    """Whether the chosen are picks of plain greedy in some order.
+
+    Two samples that only help each other tie, so that rounding decides.
+    """
+    if len(picks) == len(chosen):
+        return True
+    cost = costs(g, picks)
+    return any(
+        is_craig(g, chosen, (*picks, i))
+        for i in set(chosen) - {*picks}
+        if cost[i] <= cost.min() * (1 + 1e-5)
+    )
 
 
 def grad_match(g, n):
@@ -267,7 +316,6 @@ def by_hand(method, rows, noise, n, valid):
         "k_center_greedy": lambda: k_center(h, noise, n),
         "contextual_diversity": lambda: diversity(p, noise, n),
         "herding": lambda: herding(h, n),
-        "craig": lambda: craig(G[rows], n),
         "grad_match": lambda: grad_match(G[rows], n),
         "glister": lambda: glister(G[rows], valid, n),
     }[method]()
@@ -277,39 +325,75 @@ GREEDY = ("k_center_greedy", "contextual_diversity", "herding")
 GREEDY += ("craig", "grad_match", "glister")
 
 
-@pytest.mark.parametrize("method", GREEDY)
-def test_greedy_methods_match_loops(method):
-    found = coreset.choose(method, EVIDENCE, 0.5, key=KEY)
-    # Of a method that begins anywhere, it begins at a pick of its own.
-    want, begins = [], method in GREEDY[:2]
-    for c in range(K):
-        rows = np.flatnonzero(LABELS == c)
-        own = [i for i, row in enumerate(rows) if row in found]
-        assert len(own) == 4
-        part = VALID == c
+# Classes of 3, 8 and 5 samples, whose largest share is 4.
+UNEQUAL = np.flatnonzero((LABELS == 1) | (np.arange(N) < 3 * (3 + LABELS)))
+FEWER = EVIDENCE._replace(
+    labels=LABELS[UNEQUAL],
+    logits_q=Q[UNEQUAL],
+    logits_fp=FP[UNEQUAL],
+    features=H[UNEQUAL],
+    logits_T=np.stack([Q, FP])[:, UNEQUAL],
+    correct_T=RIGHT[:, UNEQUAL],
+)
+
+
+@pytest.mark.parametrize(
+    "method, balanced",
+    [(name, True) for name in GREEDY]
+    # All as one group, with and without validation samples.
+    + [("k_center_greedy", False), ("glister", False)],
+)
+def test_greedy_methods_match_loops(method, balanced):
+    found = coreset.choose(method, FEWER, 0.5, key=KEY, class_balanced=balanced)
+    found = UNEQUAL[found]
+    classes = [[c] for c in range(K)] if balanced else [[0, 1, 2]]
+    # Halves go to even: 2 of 3, 4 of 8 and 2 of 5.
+    for group, n in zip(classes, [2, 4, 2] if balanced else [8], strict=True):
+        rows = UNEQUAL[np.isin(LABELS[UNEQUAL], group)]
+        mine = [i for i, row in enumerate(rows) if row in found]
+        if method == "craig":
+            assert len(mine) == n and is_craig(G[rows], mine)
+            continue
+        part = np.isin(VALID, group)
         valid = VQ[part], VALID[part], VH[part]
-        starts = own if begins else [0]
-        sets = []
-        for start in starts:
-            noise = np.arange(len(rows)) == start
-            picks = by_hand(method, rows, noise, 4, valid)
-            sets.append(sorted(rows[picks]))
-        mine = sorted(rows[own])
+        # A method that begins anywhere begins at a pick of its own.
+        sets = [
+            sorted(by_hand(method, rows, np.arange(len(rows)) == i, n, valid))
+            for i in (mine if method in GREEDY[:2] else [0])
+        ]
         assert mine in sets
-        want += mine
-    np.testing.assert_array_equal(found, np.sort(want))
+
+
+def test_old_gains_are_bounds_enough():
+    """Picks of CRAIG where most gains are not computed again."""
+    rng = np.random.default_rng(1)
+    m, n = 100, 12  # More than a block of first gains, and than of later ones.
+    labels = rng.integers(0, K, m)
+    z, h = rng.normal(size=(m, K)), rng.normal(size=(m, D))
+    layer = coreset.greedy.LastLayer(
+        jnp.asarray(residual(z, labels), jnp.float32),
+        jnp.asarray(np.c_[h, np.ones(m)], jnp.float32),
+    )
+    picks = jax.jit(coreset.greedy.facility_location, static_argnums=2)
+    found = picks(layer, jnp.ones(m, bool), n).tolist()
+    g = gradients(z, labels, h)
+    for k, pick in enumerate(found):
+        cost = costs(g, found[:k])
+        assert cost[pick] <= cost.min() * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("method", coreset.METHODS)
 def test_a_choice_is_its_key(method):
-    chosen = coreset.choose(method, EVIDENCE, 0.25, key=KEY)
-    again = coreset.choose(method, EVIDENCE, 0.25, key=KEY)
+    chosen = coreset.choose(method, FEWER, 0.5, key=KEY)
+    again = coreset.choose(method, FEWER, 0.5, key=KEY)
     np.testing.assert_array_equal(chosen, again)
-    np.testing.assert_array_equal(np.bincount(LABELS[chosen]), [2, 2, 2])
+    np.testing.assert_array_equal(
+        np.bincount(LABELS[UNEQUAL][chosen]), [2, 4, 2]
+    )
     assert (np.diff(chosen) > 0).all()
     if method == "random":
-        other = coreset.choose(method, EVIDENCE, 0.25, key=jax.random.key(4))
-        assert (chosen != other).any()
+        other = coreset.choose(method, FEWER, 0.5, key=jax.random.key(4))
+        assert chosen.tolist() != other.tolist()
 
 
 def test_adaptive_goes_from_labels_to_disagreement():

@@ -139,7 +139,7 @@ def facility_location(g: LastLayer, free: jax.Array, n: int) -> jax.Array:
     sum_i max_{j picked} (c - |g_i - g_j|), c any bound on the distances. A gain
     never grows as picks are added, so an old one is a bound and only the
     highest are computed again (Minoux 1978); the picks are those of plain
-    greedy.
+    greedy. Two samples that only help each other tie, so that rounding decides.
 
     Args:
         g: gradients of the M samples.
@@ -156,7 +156,9 @@ def facility_location(g: LastLayer, free: jax.Array, n: int) -> jax.Array:
     def distances(index):
         of = g.rows(index)
         apart = square[:, None] + of.square()[None] - 2 * g.inner(of)
-        return jnp.sqrt(jnp.maximum(apart, 0))  # [M, R]
+        # The root of what rounding leaves of 0 would outweigh a near tie.
+        itself = jnp.arange(square.size)[:, None] == index[None]
+        return jnp.sqrt(jnp.where(itself, 0, jnp.maximum(apart, 0)))  # [M, R]
 
     def gains(near, index):
         saved = jnp.maximum(near[:, None] - distances(index), 0)
