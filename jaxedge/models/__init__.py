@@ -17,6 +17,7 @@ from jaxedge.models import packed as packed
 from jaxedge.models import quantized as quantized
 from jaxedge.models import resnet as resnet
 from jaxedge.models import similarity as similarity
+from jaxedge.models import sret as sret
 from jaxedge.models import swin as swin
 from jaxedge.models import transformer as transformer
 from jaxedge.models import vit as vit
@@ -61,6 +62,7 @@ __all__ = [
     "quantized",
     "resnet",
     "similarity",
+    "sret",
     "swin",
     "transformer",
     "vit",

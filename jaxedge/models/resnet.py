@@ -4,6 +4,7 @@ Letters: B batch, H height, W width, C channels, I inputs, O outputs.
 """
 
 from collections.abc import Callable, Mapping
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -29,6 +30,7 @@ class Unit(nn.Module):
         eps: of the normalisation.
         folded: whether the normalisation is folded, see `fold`.
         affine: whether the normalisation learns a scale and a bias.
+        bias: whether the convolution learns one too.
     """
 
     features: int
@@ -38,6 +40,7 @@ class Unit(nn.Module):
     eps: float = 1e-5
     folded: bool = False
     affine: bool = True
+    bias: bool = False
 
     @nn.compact
     def __call__(
@@ -48,10 +51,35 @@ class Unit(nn.Module):
             self.window,
             self.stride,
             self.padding,
-            bias=self.folded,
+            bias=self.folded or self.bias,
         )
         x = conv(x, key)
         return x if self.folded else Norm(self.affine, self.eps)(x, train)
+
+
+class Rprelu(nn.Module):
+    """A bias, a slope below 0 and another bias, of each channel.
+
+    Of ReActNet (Liu et al., arXiv:2003.03488): quantised activations may be
+    moved to where their grid has its levels.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        zeros, slope = nn.initializers.zeros, nn.initializers.constant(0.25)
+
+        def learned(name: str, init: nn.initializers.Initializer) -> jax.Array:
+            a = jnp.asarray(self.param(name, init, (x.shape[-1],)), x.dtype)
+            return a.reshape([1] * (x.ndim - 1) + [-1])
+
+        x = x + learned("before", zeros)
+        x = jnp.where(x > 0, x, x * learned("slope", slope))
+        return x + learned("after", zeros)
+
+
+def rectifier(name: str, learned: bool) -> Callable[[jax.Array], jax.Array]:
+    """An `Rprelu` of that name, or the usual one, which learns nothing."""
+    return Rprelu(name=name) if learned else nn.relu
 
 
 class Block(nn.Module):
@@ -62,23 +90,27 @@ class Block(nn.Module):
         stride: of the first unit.
         shortcut: as in `ResNet`.
         unit: makes a unit, given features and what differs from its defaults.
+        rprelu: as in `ResNet`.
     """
 
     features: int
     stride: int
     shortcut: str
     unit: Callable[..., Unit]
+    rprelu: bool = False
 
     @nn.compact
     def __call__(
         self, x: jax.Array, train: bool, key: jax.Array | None
     ) -> jax.Array:
-        y = self.unit(self.features, stride=self.stride)(x, train, key)
-        y = self.unit(self.features)(nn.relu(y), train, key)
+        unit = functools.partial(self.unit, self.features, bias=self.rprelu)
+        y = Rprelu(name="rprelu_0")(x) if self.rprelu else x
+        y = unit(stride=self.stride)(y, train, key)
+        y = unit()(rectifier("rprelu_1", self.rprelu)(y), train, key)
         around = lead(
             self.unit, x, self.features, self.stride, self.shortcut, train, key
         )
-        return nn.relu(y + around)
+        return rectifier("rprelu_2", self.rprelu)(y + around)
 
 
 def lead(
@@ -120,6 +152,9 @@ class ResNet(nn.Module):
         folded: whether these are folded into the convolutions, see `fold`.
         mean: what is subtracted from each channel of the image.
         std: what the channels are divided by after that.
+        rprelu: whether blocks have an `Rprelu` before each convolution and
+            behind their sum, and convolutions with a bias, as the quantised
+            ResNet of QAT-ACS (arXiv:2306.07215).
     """
 
     classes: int = 10
@@ -131,6 +166,7 @@ class ResNet(nn.Module):
     folded: bool = False
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    rprelu: bool = False
 
     @nn.compact
     def __call__(
@@ -149,9 +185,12 @@ class ResNet(nn.Module):
         x = normalised(x, self.mean, self.std)
         x = nn.relu(unit(self.channels[0])(x, train, key))
         for stage, features in enumerate(self.channels):
-            for block in range((self.depth - 2) // 6):
-                stride = 2 if stage and not block else 1
-                x = Block(features, stride, self.shortcut, unit)(x, train, key)
+            for place in range((self.depth - 2) // 6):
+                stride = 2 if stage and not place else 1
+                block = Block(
+                    features, stride, self.shortcut, unit, self.rprelu
+                )
+                x = block(x, train, key)
         return Dense(self.classes, bias=True)(x.mean((1, 2)), key)
 
     def _check(self) -> None:
@@ -214,7 +253,8 @@ def fold(variables: Mapping[str, Any], eps: float) -> dict[str, Any]:
         factor = norm["scale"] / jnp.sqrt(stats["var"] + eps)
         kernel = params["Conv_0"]["kernel"]
         scaled = kernel * factor.reshape(1, 1, 1, -1)
-        bias = norm["bias"] - stats["mean"] * factor
+        mean = stats["mean"] - params["Conv_0"].get("bias", 0.0)
+        bias = norm["bias"] - mean * factor
         return {"Conv_0": {"kernel": scaled, "bias": bias}}
 
     def walk(params: Any, stats: Mapping[str, Any]) -> Any:

@@ -21,15 +21,29 @@ NETWORKS = {
     "resnet": models.ResNet(
         3, 8, channels=(4,), folded=True, mean=(0.1,), std=(1.0,)
     ),
+    "vit": models.Vit(3, 8, 4, 8, 1, 2, 2.0, mean=(0.1,), std=(1.0,)),
+    "swin": models.swin.Swin(
+        3, 8, 2, 8, (2,), (2,), 2, 2.0, mean=(0.1,), std=(1.0,)
+    ),
+    "sret": models.sret.Sret(
+        3, 16, 4, (2,), (2,), (1,), (2,), (2,), mean=(0.1,), std=(1.0,)
+    ),
+    "mobilenet": models.MobileNetV2(
+        3, 0.5, "cifar", ((2, 8, 1),), mean=(0.1,), std=(1.0,)
+    ),
 }
+# Of networks whose images have a size.
+IMAGES = {"vit": (4, 8, 8, 1), "swin": (4, 8, 8, 1), "sret": (4, 16, 16, 1)}
 CHIP = crossbar.Spec(devices.get("ideal", program_noise=0.1, read_noise=0.1))
 
 
-def inputs(seed):
+def draw(shape, seed):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(4, 23, 12, 1)).astype(np.float32)
+    return rng.normal(size=shape).astype(np.float32)
 
 
+# Others meet hardware with the same layers as one of these.
+DEPLOYED = [name for name in NETWORKS if name not in ("swin", "sret")]
 # Others are compared with numpy, layer by layer, in files of their own.
 EAGER = ("mlp", "resnet")
 
@@ -38,6 +52,7 @@ class Compiled(NamedTuple):
     model: Any
     variables: Any
     apply: Any
+    inputs: Any
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +62,9 @@ def compiled(trained):
     @functools.cache
     def make(name):
         model = NETWORKS[name]
+        inputs = functools.partial(draw, IMAGES.get(name, (4, 23, 12, 1)))
         variables = trained(model, inputs(0))
-        return Compiled(model, variables, jax.jit(model.apply))
+        return Compiled(model, variables, jax.jit(model.apply), inputs)
 
     return make
 
@@ -58,9 +74,14 @@ def network(request, compiled):
     return compiled(request.param)
 
 
+@pytest.fixture(params=DEPLOYED)
+def deployed(request, compiled):
+    return compiled(request.param)
+
+
 @pytest.mark.parametrize("name", EAGER)
 def test_jit_is_eager(name, compiled):
-    model, variables, apply = compiled(name)
+    model, variables, apply, inputs = compiled(name)
     # Far from ties of the quantiser the two differ by rounding alone.
     np.testing.assert_allclose(
         apply(variables, inputs(1)),
@@ -71,7 +92,7 @@ def test_jit_is_eager(name, compiled):
 
 
 def test_new_values_do_not_recompile(network, compilations):
-    _, variables, apply = network
+    _, variables, apply, inputs = network
     apply(variables, inputs(1))
     doubled = jax.tree.map(lambda a: 2 * a, variables)
     with compilations() as names:
@@ -79,8 +100,8 @@ def test_new_values_do_not_recompile(network, compilations):
     assert not names
 
 
-def test_chips_are_a_batch_and_have_gradients(network, key, compilations):
-    model, variables, _ = network
+def test_chips_are_a_batch_and_have_gradients(deployed, key, compilations):
+    model, variables, _, inputs = deployed
 
     def run(params, key, x):
         chip = hardware.deploy(key, params, CHIP)
@@ -105,8 +126,8 @@ def test_chips_are_a_batch_and_have_gradients(network, key, compilations):
     jax.tree.map(np.testing.assert_array_equal, again, grads)
 
 
-def test_a_fine_macro_without_errors_is_nearly_ideal(network):
-    model, variables, apply = network
+def test_a_fine_macro_without_errors_is_nearly_ideal(deployed):
+    model, variables, apply, inputs = deployed
     config = sram.Config(fold=0, x_bits=8, w_bits=8, out_bits=14)
     config = dataclasses.replace(
         config.without_errors(), lsb_units=config.unclipped()
@@ -127,7 +148,7 @@ def test_a_fine_macro_without_errors_is_nearly_ideal(network):
 
 
 def test_bfloat16_activations(network):
-    model, variables, apply = network
+    model, variables, apply, inputs = network
     exact = apply(variables, inputs(1))
     got = apply(variables, jnp.asarray(inputs(1), jnp.bfloat16))
     assert exact.dtype == jnp.float32 and got.dtype == jnp.bfloat16
