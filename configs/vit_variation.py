@@ -31,8 +31,7 @@ precision), SReT-T 76.99, 75.40, 67.53 (75.81), Swin-T 82.42, 81.37, 77.66
 be without it: the published recipe here has it off. Unknown: the teacher of its
 stored labels, its ablations, its statistics of variation.
 
-Ours: not finished, so no result is claimed. SReT-T is `models.sret`, which has no
-config.
+Ours: not finished, so no result is claimed. `models.sret` has no config.
 """
 
 from typing import Any
