@@ -686,6 +686,8 @@ def test_learned_contract(compilations):
     parts = init(x, jnp.int32(3))
     expected = [alternated(part, 3)[0] for part in x]
     np.testing.assert_allclose(parts, expected, rtol=1e-4)
+    # By itself: another test may have compiled it, or none.
+    pact_gradients(x, jnp.float32(1), jnp.int32(6), slope)
     with compilations() as names:
         batched(x, steps, slope, jnp.int32(6))
         init(x, jnp.int32(6))
