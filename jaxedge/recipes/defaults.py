@@ -220,7 +220,7 @@ def quantize(**changes: Any) -> ConfigDict:
 
 
 def distill(**changes: Any) -> ConfigDict:
-    """The section `distill`, see `augmentation.Distill`: nobody teaches."""
+    """The section `distill`, see `teaching.Distill`: nobody teaches."""
     section = ConfigDict(
         {
             "teacher": placeholder(str),

@@ -30,6 +30,7 @@ from jaxedge.recipes import (
     settings,
     steps,
     supervised,
+    teaching,
 )
 from jaxedge.recipes.recipe import Recipe
 
@@ -84,7 +85,7 @@ class Settings(NamedTuple):
     model: Model
     augment: augmentation.Augmentation
     quantize: steps.Quantize
-    distill: augmentation.Distill
+    distill: teaching.Distill
     coreset: coresets.Coreset
     optimizer: optimizers.Optimizer
     train: settings.Train
@@ -171,7 +172,6 @@ def build(
         start=start,
         augment=_augment(given, classes, example, data_root),
         steps=given.train.epochs * steps_per_epoch,
-        average=given.optimizer.average,
         subset=coresets.make(
             given.coreset, model, start, rule, splits, given.train.epochs
         ),
@@ -249,8 +249,8 @@ def _augment(
         return own
     if _stored(told):
         size = (example.shape[1], example.shape[2])
-        return augmentation.by_store(size, classes, told, own)
-    return augmentation.by_network(
+        return teaching.by_store(size, classes, told, own)
+    return teaching.by_network(
         teacher(told.teacher, told.path, data_root), told, own
     )
 
@@ -265,7 +265,7 @@ def teacher(
     return lambda x: plain.apply(folded, x)
 
 
-def _stored(given: augmentation.Distill) -> bool:
+def _stored(given: teaching.Distill) -> bool:
     """Whether the teacher is a folder of its outputs."""
     return (
         given.teacher is not None

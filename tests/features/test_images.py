@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from jaxedge.core import UsageError
-from jaxedge.features import images
+from jaxedge.features import distortions, images, mixtures
 
 H, W, N = 24, 32, 2000
 X = np.random.default_rng(0).random((3, 8, 8, 3), np.float32)
@@ -16,11 +16,13 @@ TARGET = np.eye(3, 4, dtype=np.float32)
 RANDOM = {
     "random_crop": images.random_crop,
     "random_flip": images.random_flip,
-    "mixup": lambda key, x: images.mixup(key, x, TARGET)[0],
-    "cutmix": lambda key, x: images.cutmix(key, x, TARGET)[0],
-    "mixup_or_cutmix": lambda key, x: images.mixup_or_cutmix(key, x, TARGET)[0],
-    "random_erasing": lambda key, x: images.random_erasing(key, x, 0.9),
-    "rand_augment": images.rand_augment,
+    "mixup": lambda key, x: mixtures.mixup(key, x, TARGET)[0],
+    "cutmix": lambda key, x: mixtures.cutmix(key, x, TARGET)[0],
+    "mixup_or_cutmix": lambda key, x: mixtures.mixup_or_cutmix(key, x, TARGET)[
+        0
+    ],
+    "random_erasing": lambda key, x: mixtures.random_erasing(key, x, 0.9),
+    "rand_augment": distortions.rand_augment,
 }
 
 
@@ -159,7 +161,7 @@ def coded(n=N, side=8):
 def test_mixup_blends_an_image_and_its_target_alike(key):
     x, number = coded()
     target = np.stack([number, np.ones(N, np.float32)], 1)
-    found, mixed = map(np.asarray, images.mixup(key, x, target, 0.4))
+    found, mixed = map(np.asarray, mixtures.mixup(key, x, target, 0.4))
     np.testing.assert_allclose(found, found[:, :1, :1] + 0 * found)
     np.testing.assert_allclose(found[:, 0, 0, 0], mixed[:, 0], rtol=1e-5)
     np.testing.assert_allclose(mixed[:, 1], 1, rtol=1e-6)
@@ -169,7 +171,7 @@ def test_the_share_of_mixup_is_of_beta(key):
     """Of an image of 1 and others of 0, only the share remains."""
     x = np.zeros((N, 1, 1, 1), np.float32)
     x[: N // 2] = 1
-    _, mixed = images.mixup(key, x, x[:, 0, 0], 0.4)
+    _, mixed = mixtures.mixup(key, x, x[:, 0, 0], 0.4)
     share = np.asarray(mixed)[:, 0]
     # An image meets another of its half as often as one of the other half;
     # both shares follow Beta(.4, .4), which is symmetric.
@@ -181,7 +183,7 @@ def test_the_share_of_mixup_is_of_beta(key):
 def test_cutmix_pastes_a_box_and_counts_its_pixels(key):
     x, number = coded(300, 9)
     target = np.eye(300, dtype=np.float32)
-    found, mixed = map(np.asarray, images.cutmix(key, x, target))
+    found, mixed = map(np.asarray, mixtures.cutmix(key, x, target))
     areas = []
     for i, image in enumerate(found[..., 0]):
         pasted = image != number[i]
@@ -207,7 +209,7 @@ def test_cutmix_pastes_a_box_and_counts_its_pixels(key):
 def test_each_image_is_blended_or_pasted(key):
     x, number = coded(400)
     target = np.stack([number, 1 + 0 * number], 1)
-    found, mixed = map(np.asarray, images.mixup_or_cutmix(key, x, target))
+    found, mixed = map(np.asarray, mixtures.mixup_or_cutmix(key, x, target))
     # Their mean tells the target in both cases.
     np.testing.assert_allclose(found.mean((1, 2, 3)), mixed[:, 0], rtol=1e-4)
     uniform = np.ptp(found, axis=(1, 2, 3)) == 0
@@ -216,13 +218,13 @@ def test_each_image_is_blended_or_pasted(key):
     # Half are blended; a few boxes are empty or all of the image.
     assert abs(blended.mean() - 0.5) < 5 * 0.5 / 400**0.5
     assert 0.3 < pasted.mean() < 0.5 + 5 * 0.5 / 400**0.5
-    only = images.mixup_or_cutmix(key, x, target, cutmix_chance=0.0)[0]
+    only = mixtures.mixup_or_cutmix(key, x, target, cutmix_chance=0.0)[0]
     assert (np.ptp(np.asarray(only), axis=(1, 2, 3)) == 0).all()
 
 
 def test_erasing_overwrites_a_box_of_its_area(key):
     x = np.ones((N, 20, 20, 1), np.float32)
-    found = np.asarray(images.random_erasing(key, x, 0.7))[..., 0]
+    found = np.asarray(mixtures.random_erasing(key, x, 0.7))[..., 0]
     gone = found == 0
     assert (gone | (found == 1)).all()
     erased = gone.any((1, 2))
@@ -241,7 +243,7 @@ def test_erasing_overwrites_a_box_of_its_area(key):
 
 def test_erasing_may_fill_with_noise(key):
     x = np.full((200, 20, 20, 1), 9, np.float32)
-    found = np.asarray(images.random_erasing(key, x, 1.0, "noise"))
+    found = np.asarray(mixtures.random_erasing(key, x, 1.0, "noise"))
     noise = found[found != 9]
     assert noise.size > 200 * 400 * 0.1
     # About 14,000 values: the standard error is .0085.
@@ -320,7 +322,7 @@ EQUIVALENT = [
 def test_an_operation_is_that_of_pillow(name, argument, f, tolerance):
     x = levels()
     found = 255 * np.asarray(
-        images.operate(x / np.float32(255), name, np.float32(argument))
+        distortions.operate(x / np.float32(255), name, np.float32(argument))
     )
     expected = by_pillow(x, f)
     np.testing.assert_allclose(found, expected, atol=tolerance)
@@ -329,7 +331,7 @@ def test_an_operation_is_that_of_pillow(name, argument, f, tolerance):
 
 
 def test_every_operation_is_compared():
-    assert {name for name, *_ in EQUIVALENT} == {*images.OPERATIONS}
+    assert {name for name, *_ in EQUIVALENT} == {*distortions.OPERATIONS}
 
 
 def test_flat_and_grey_images_are_as_in_pillow():
@@ -342,13 +344,13 @@ def test_flat_and_grey_images_are_as_in_pillow():
         ("contrast", enhanced(ImageEnhance.Contrast, 1.7)),
         ("sharpness", enhanced(ImageEnhance.Sharpness, 1.7)),
     ):
-        found = images.operate(x / np.float32(255), name, np.float32(1.7))
+        found = distortions.operate(x / np.float32(255), name, np.float32(1.7))
         np.testing.assert_allclose(
             255 * np.asarray(found), by_pillow(x, f), atol=1.5, err_msg=name
         )
     one = np.full((1, H, W, 1), 0.4, np.float32)
     for name in ("equalize", "autocontrast"):
-        found = images.operate(one, name)
+        found = distortions.operate(one, name)
         np.testing.assert_allclose(found, one, atol=0.5 / 255)
 
 
@@ -372,11 +374,11 @@ def test_rand_augment_draws_each_operation_as_often(key):
     }
     for name, values in arguments.items():
         for value in values:
-            made = images.operate(image, name, np.float32(value))
+            made = distortions.operate(image, name, np.float32(value))
             candidates.append(np.asarray(made)[0])
             chances.append(1 / 14 / len(values))
     x = np.repeat(image, n, 0)
-    found = np.asarray(images.rand_augment(key, x, operations=1))
+    found = np.asarray(distortions.rand_augment(key, x, operations=1))
     gap = np.stack([np.abs(found - c).max((1, 2, 3)) for c in candidates], 1)
     assert (np.sort(gap, 1)[:, 0] < 2e-5).all()
     assert (np.sort(gap, 1)[:, 1] > 1e-3).all()
@@ -390,11 +392,11 @@ def test_the_numbers_of_rand_augment_are_arguments(key, compilations):
     numbers = lambda *a: dict(  # noqa: E731
         zip(("magnitude", "spread", "chance"), map(np.float32, a), strict=True)
     )
-    images.rand_augment(key, x, **numbers(9, 0, 1))
+    distortions.rand_augment(key, x, **numbers(9, 0, 1))
     with compilations() as names:
-        never = images.rand_augment(key, x, **numbers(9, 0, 0))
-        weak = images.rand_augment(key, x, **numbers(0, 0, 1))
-        wild = images.rand_augment(key, x, **numbers(5, 100, 1))
+        never = distortions.rand_augment(key, x, **numbers(9, 0, 0))
+        weak = distortions.rand_augment(key, x, **numbers(0, 0, 1))
+        wild = distortions.rand_augment(key, x, **numbers(5, 100, 1))
     assert not names
     np.testing.assert_array_equal(never, x)
     # 3 of 14 operations have no magnitude; two in a row spare (11 / 14)^2.
@@ -465,17 +467,19 @@ MISUSES = {
     ),
     "flips is int": lambda: images.resized_crop(X, BOX, 4, np.zeros(3, int)),
     "rows of size is 0": lambda: images.resized_crop(X, BOX, 0),
-    "alpha is 0": lambda: images.mixup(KEY, X, TARGET, 0),
-    r"target is int.*one_hot": lambda: images.cutmix(KEY, X, np.arange(3)),
-    "cutmix_chance is 2": lambda: images.mixup_or_cutmix(
+    "alpha is 0": lambda: mixtures.mixup(KEY, X, TARGET, 0),
+    r"target is int.*one_hot": lambda: mixtures.cutmix(KEY, X, np.arange(3)),
+    "cutmix_chance is 2": lambda: mixtures.mixup_or_cutmix(
         KEY, X, TARGET, cutmix_chance=2
     ),
-    "probability is -1": lambda: images.random_erasing(KEY, X, -1),
-    "x is 2.0.*must lie in": lambda: images.rand_augment(KEY, 0 * X + 2),
-    "x has 2 channels": lambda: images.rand_augment(KEY, X[..., :2]),
-    "magnitude is 11": lambda: images.rand_augment(KEY, X, magnitude=11),
-    "unknown operation 'blur'": lambda: images.operate(X, "blur"),
-    "argument of posterize is 0": lambda: images.operate(X, "posterize", 0),
+    "probability is -1": lambda: mixtures.random_erasing(KEY, X, -1),
+    "x is 2.0.*must lie in": lambda: distortions.rand_augment(KEY, 0 * X + 2),
+    "x has 2 channels": lambda: distortions.rand_augment(KEY, X[..., :2]),
+    "magnitude is 11": lambda: distortions.rand_augment(KEY, X, magnitude=11),
+    "unknown operation 'blur'": lambda: distortions.operate(X, "blur"),
+    "argument of posterize is 0": lambda: distortions.operate(
+        X, "posterize", 0
+    ),
 }
 
 

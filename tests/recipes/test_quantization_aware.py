@@ -10,7 +10,7 @@ from jaxedge.core.checks import UsageError
 from jaxedge.data import make_source, teacher
 from jaxedge.learn import coreset
 from jaxedge.models import arrays
-from jaxedge.recipes import augmentation, coresets, quantization_aware
+from jaxedge.recipes import coresets, quantization_aware, teaching
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -57,8 +57,8 @@ def test_stored_crops_become_examples_with_the_teachers_targets():
         np.float32([1, 1, 1, 0]),
         {"boxes": boxes, "flips": flips, "index": index, "value": value},
     )
-    given = augmentation.Distill("stored", crops=crops)
-    augment = augmentation.by_store((4, 4), 3, given, None)
+    given = teaching.Distill("stored", crops=crops)
+    augment = teaching.by_store((4, 4), 3, given, None)
     found = jax.jit(augment)(jax.random.key(0), batch)
     assert found.x.shape == (12, 4, 4, 1) and found.aux is None
     np.testing.assert_array_equal(found.y, np.repeat(batch.y, crops))
@@ -88,9 +88,9 @@ def test_a_network_teaches_what_it_sees():
             [x.sum((1, 2, 3)), x.max((1, 2, 3)), x.min((1, 2, 3))], -1
         )
 
-    given = augmentation.Distill("net", share=0.75, temperature=2.0)
+    given = teaching.Distill("net", share=0.75, temperature=2.0)
     batch = data.Batch(X[:4], Y[:4].astype(np.int32), np.ones(4, np.float32))
-    augment = augmentation.by_network(network, given, None)
+    augment = teaching.by_network(network, given, None)
     found = jax.jit(augment)(jax.random.key(0), batch)
     logits = np.float64(network(X[:4])) / 2
     p = np.exp(logits - logits.max(1, keepdims=True))
