@@ -10,8 +10,8 @@ where DIR holds `cifar10/` and `checkpoints/`. Arguments of `get_config`:
                starts from (--config.model.start)
     mobilenet  its weights at 2 bits, activations in full precision
     quick      digits, in seconds
-    cifar100, imagenet
-               the published recipes, for accelerators
+    imagenet   the published recipe, for accelerators; name a run that it starts
+               from (--config.model.start)
 
 Other methods and parts: --config.coreset.method=random
 --config.coreset.fraction=0.3; any hardware: --config.hardware.device=NAME, and
@@ -23,7 +23,8 @@ The paper: ResNet-18 W4A4 on ImageNet, 68.39 % top-1 with 10 % of the images
 CIFAR-100 63.69 % with 10 %, random selection 62.3 (both read off plots, +-.1).
 Its code's schedule is not that of its text ("released" and "paper"); its
 numbers are of the first. Unknown: tables of numbers, hours, other widths,
-CIFAR-10, the start of its MobileNetV2 (72.56 % in full precision).
+CIFAR-10, the start of its MobileNetV2 (72.56 % in full precision). There is no
+loader of CIFAR-100.
 
 Ours: not finished, so no result is claimed.
 """
@@ -36,7 +37,7 @@ from ml_collections.config_dict import placeholder
 from jaxedge.core.checks import unknown
 from jaxedge.recipes import defaults
 
-VARIANTS = ("resnet", "float", "mobilenet", "quick", "cifar100", "imagenet")
+VARIANTS = ("resnet", "float", "mobilenet", "quick", "imagenet")
 
 
 def get_config(variant: str = "resnet") -> ConfigDict:
@@ -120,14 +121,6 @@ def _quick(c: Any) -> None:
     c.train.update({"epochs": 2, "evaluate_every": 1, "checkpoint_every": 1})
 
 
-def _cifar100(c: Any) -> None:
-    _mobilenet(c)
-    c.data.name = "cifar100"
-    c.augment.pad = "reflect"
-    c.coreset.update({"every": 10, "schedule": "released"})
-    c.train.update({"epochs": 200, "batch": 256})
-
-
 def _imagenet(c: Any) -> None:
     """README commands of HuangOwen/QAT-ACS at 033e035."""
     c.data.name = "imagenet100"
@@ -154,6 +147,5 @@ _CHANGES = {
     "float": _float,
     "mobilenet": _mobilenet,
     "quick": _quick,
-    "cifar100": _cifar100,
     "imagenet": _imagenet,
 }

@@ -12,7 +12,7 @@ a vision transformer of 64 x 4 and the images of CIFAR-10 that the root holds:
     cifar10    (default) 4 bits, steps by head and scaled by the weights' l1
                norm, taught by crops, with the bin regulariser
     quick      digits, in seconds
-    deit_tiny, swin_tiny
+    deit_tiny, swin_tiny, sret_tiny
                the published recipe on images in folders, for accelerators
 
 The teacher's outputs are stored first, here those of a published ResNet-56:
@@ -31,7 +31,7 @@ precision), SReT-T 76.99, 75.40, 67.53 (75.81), Swin-T 82.42, 81.37, 77.66
 be without it: the published recipe here has it off. Unknown: the teacher of its
 stored labels, its ablations, its statistics of variation.
 
-Ours: not finished, so no result is claimed. `models.sret` has no config.
+Ours: not finished, so no result is claimed.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ from ml_collections.config_dict import placeholder
 from jaxedge.core.checks import unknown
 from jaxedge.recipes import defaults
 
-_PUBLISHED = ("deit_tiny", "swin_tiny")
+_PUBLISHED = ("deit_tiny", "swin_tiny", "sret_tiny")
 VARIANTS = ("float", "teach", "lsq", "cifar10", "quick", *_PUBLISHED)
 
 

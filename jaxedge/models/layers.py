@@ -21,7 +21,7 @@ COUNTS = "counts"
 SITES = "sites"
 
 
-def _weight(module: nn.Module, shape: Sequence[int], init: Init) -> Any:
+def weight(module: nn.Module, shape: Sequence[int], init: Init) -> Any:
     """The layer's kernel: an array at init, later any leaf of that shape."""
     if not module.has_variable("params", "kernel"):
         return module.param("kernel", init, tuple(shape))
@@ -34,11 +34,12 @@ def _weight(module: nn.Module, shape: Sequence[int], init: Init) -> Any:
     return kernel
 
 
-def _read_key(module: nn.Module, key: jax.Array | None) -> jax.Array | None:
+def read_key(module: nn.Module, key: jax.Array | None) -> jax.Array | None:
+    """The read key of a layer, by its path."""
     return None if key is None else stream(key, "/".join(module.path))
 
 
-def _with_bias(module: nn.Module, y: jax.Array) -> jax.Array:
+def with_bias(module: nn.Module, y: jax.Array) -> jax.Array:
     """Adds a learned bias [O], digitally: it is no weight of the array."""
     bias = module.param("bias", nn.initializers.zeros, (y.shape[-1],))
     # All axes, for a broadcast that is meant.
@@ -59,7 +60,8 @@ def site(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
     Returns:
         What the leaf makes of it; without one `x`.
     """
-    module.sow(SITES, name, x)
+    if not module.is_initializing():
+        module.sow(SITES, name, x)
     if not module.has_variable("params", name):
         return x
     return module.get_variable("params", name).apply(x)
@@ -80,10 +82,10 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        kernel = _weight(self, (x.shape[-1], self.features), self.kernel_init)
-        y = hardware.dot(x, kernel, key=_read_key(self, key))
+        kernel = weight(self, (x.shape[-1], self.features), self.kernel_init)
+        y = hardware.dot(x, kernel, key=read_key(self, key))
         self.sow(COUNTS, "vectors", jnp.int32(math.prod(y.shape[1:-1])))
-        return _with_bias(self, y) if self.bias else y
+        return with_bias(self, y) if self.bias else y
 
 
 class Conv(nn.Module):
@@ -110,13 +112,13 @@ class Conv(nn.Module):
         shape = (*self.window, x.shape[-1], self.features)
         y = hardware.conv(
             x,
-            _weight(self, shape, self.kernel_init),
+            weight(self, shape, self.kernel_init),
             strides=self.strides,
             padding=self.padding,
-            key=_read_key(self, key),
+            key=read_key(self, key),
         )
         self.sow(COUNTS, "vectors", jnp.int32(math.prod(y.shape[1:-1])))
-        return _with_bias(self, y) if self.bias else y
+        return with_bias(self, y) if self.bias else y
 
 
 class Norm(nn.Module):

@@ -78,8 +78,8 @@ class DepthwiseConv(nn.Module):
                 f" {inputs} channels of the input."
             )
         shape = (*self.window, 1, self.features)
-        kernel = layers._weight(self, shape, self.kernel_init)
-        key = layers._read_key(self, key)
+        kernel = layers.weight(self, shape, self.kernel_init)
+        key = layers.read_key(self, key)
         if getattr(kernel, "by_vector", False):
             y = hardware.conv(
                 x,
@@ -92,7 +92,7 @@ class DepthwiseConv(nn.Module):
         else:
             y = multiply(x, kernel, self._product, key)
         self.sow(COUNTS, "vectors", jnp.int32(math.prod(y.shape[1:-1])))
-        return layers._with_bias(self, y) if self.bias else y
+        return layers.with_bias(self, y) if self.bias else y
 
     def _product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """A sum of shifted images, each times one entry of the kernels."""

@@ -98,6 +98,7 @@ def assemble(
         start,
         score=scores.get(given.train.score, classes),
         augment=augment or supervised.crops(given.data.crop, example.shape[1:]),
+        average=given.optimizer.average,
         dtype=given.train.dtype,
         **how,
     )

@@ -235,7 +235,10 @@ class Settings(NamedTuple):
 
 def parse(config: Any) -> Settings:
     """Unpacks a config; raises UsageError for a bad or unknown field."""
-    return settings.unpack_sections(Settings, config)
+    given = settings.unpack_sections(Settings, config)
+    if given.learn.rule == "mask":  # Which edges exist has no average.
+        settings.check_unused("optimizer.average", given.optimizer)
+    return given
 
 
 def build(

@@ -330,6 +330,7 @@ def parse(config: Any) -> Settings:
     given = settings.unpack_sections(Settings, config)
     settings.check_unused("data.crop", given.data)
     settings.check_unused("train.score", given.train)
+    settings.check_unused("train.dtype", given.train)
     if given.model.name != "mlp":
         raise checks.UsageError(
             f"config.model.name is {given.model.name!r}, but training in"

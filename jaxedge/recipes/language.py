@@ -96,6 +96,7 @@ def build(
             chip,
         ),
         score=scores.NEXT_TOKEN,
+        average=given.optimizer.average,
         dtype=given.train.dtype,
     )
 

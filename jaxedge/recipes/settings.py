@@ -76,8 +76,8 @@ class Model(NamedTuple):
 
     Attributes:
         name: "mlp", "cnn", "crnn", "unet", "resnet18" or "resnet50"; "resnet",
-            of small images, "mobilenet" or "vit"; "deit_tiny", "deit_small"
-            or "swin_tiny", published ones.
+            of small images, "mobilenet" or "vit"; "deit_tiny",
+            "deit_small", "swin_tiny" or "sret_tiny".
         widths: hidden widths of the mlp; for the cnn its two channel counts
             and its hidden width; for the crnn two channel counts, its
             recurrent state and its hidden width; for the unet the channels
@@ -96,13 +96,15 @@ class Model(NamedTuple):
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
-        checks.choice("model.name", self.name, _MODELS)
+        checks.choice("model.name", self.name, NETWORKS)
         checks.choice("model.over", self.over, integer.RANGES)
         for width in self.widths:
             checks.whole("model.widths", width, 1)
         if self.bits is not None:
             checks.in_range("model.bits", self.bits, 1, 24)
         example = _WIDTHS.get(self.name, self.widths)
+        if self.name in _PUBLISHED:
+            example = ()
         if len(self.widths) != len(example):
             raise checks.UsageError(
                 f"model.widths is {self.widths}, but the {self.name} takes"
@@ -125,9 +127,6 @@ _WIDTHS = {
     "resnet": (20, 16),
     "mobilenet": (50,),
     "vit": (4, 64, 4, 2),
-    "deit_tiny": (),
-    "deit_small": (),
-    "swin_tiny": (),
 }
 # Those that round their activations.
 _ROUNDED = ("mlp", "cnn", "crnn", "unet")
@@ -277,14 +276,14 @@ _MODELS: dict[str, _Make] = {
         classes,
         m.widths[0],
         channels=(m.widths[1], 2 * m.widths[1], 4 * m.widths[1]),
-        **_unchanged(image),
+        **_centred(image),
     ),
     "mobilenet": lambda m, classes, image: models.MobileNetV2(
         classes,
         m.widths[0] / 100,
         "cifar" if image[0] < 64 else "imagenet",
         dropout=0.2,  # As published.
-        **_unchanged(image),
+        **_centred(image),
     ),
     "vit": lambda m, classes, image: models.Vit(
         classes,
@@ -293,16 +292,7 @@ _MODELS: dict[str, _Make] = {
         width=m.widths[1],
         depth=m.widths[2],
         heads=m.widths[3],
-        **_unchanged(image),
-    ),
-    "deit_tiny": lambda m, classes, image: models.vit.deit_tiny(
-        classes=classes, image=image[:2], drop_path=0.1
-    ),
-    "deit_small": lambda m, classes, image: models.vit.deit_small(
-        classes=classes, image=image[:2], drop_path=0.1
-    ),
-    "swin_tiny": lambda m, classes, image: models.swin.swin_tiny(
-        classes=classes, image=image[:2], drop_path=0.1
+        **_centred(image),
     ),
 }
 
@@ -314,19 +304,29 @@ def _large(m: Model, classes: int, depth: int) -> nn.Module:
     )
 
 
-def _unchanged(image: tuple[int, ...]) -> dict[str, Any]:
-    """Pixels as they are, in [0, 1], less a half."""
+def _centred(image: tuple[int, ...]) -> dict[str, Any]:
+    """Of pixels in [0, 1] a half is subtracted, and a quarter divides."""
     channels = image[-1]
     return {"mean": (0.5,) * channels, "std": (0.25,) * channels}
 
 
-NETWORKS = tuple(_MODELS)
+# Published transformers, trained with a tenth of their parts left out.
+_PUBLISHED: dict[str, Callable[..., nn.Module]] = {
+    "deit_tiny": models.vit.deit_tiny,
+    "deit_small": models.vit.deit_small,
+    "swin_tiny": models.swin.swin_tiny,
+    "sret_tiny": models.sret.sret_tiny,
+}
+NETWORKS = (*_MODELS, *_PUBLISHED)
 
 
 def make_model(
     model: Model, classes: int, image: tuple[int, ...] = (32, 32, 3)
 ) -> nn.Module:
     """The network of a config, for inputs of a shape."""
+    if model.name in _PUBLISHED:
+        make = _PUBLISHED[model.name]
+        return make(classes=classes, image=image[:2], drop_path=0.1)
     return _MODELS[model.name](model, classes, image)
 
 

@@ -1,4 +1,4 @@
-"""Training on every device of every host: each takes its part of a batch.
+"""Training on every device of a host: each takes its part of a batch.
 
 The state is on all of them. A step is the same program as on one device, with
 sums over the whole batch, so that normalisation sees the whole batch too.
@@ -19,8 +19,7 @@ class Sharing:
     """Where batches and states go.
 
     Args:
-        devices: "one", or "all" that JAX sees, under `jax.distributed` those of
-            all processes, each of which has the whole batch in its memory.
+        devices: "one", or "all" that JAX sees.
         batch: examples a step, which the devices divide.
 
     Raises:

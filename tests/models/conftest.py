@@ -103,7 +103,6 @@ def _trained(model, x):
 
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     shapes.pop("counts")
-    shapes.pop("sites", None)  # What passes attentions.
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 

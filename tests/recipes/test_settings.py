@@ -241,6 +241,19 @@ def test_the_plan_of_a_config(config):
         settings.unpack(settings.Hardware, given, "h")
 
 
+def test_a_linear_decay_and_rates_of_each_leaf():
+    section = optimizers.Optimizer(0.2, 0.0, 0.0, decay="linear")
+    sgd = optimizers.make(section, 4, 2, lambda tree: {"a": 1.0, "b": 0.5})
+    learned = {"a": jnp.ones(1), "b": jnp.ones(1)}
+    state, moved = sgd.init(learned), []
+    for _ in range(8):
+        delta, state = sgd.update(learned, state, learned)
+        moved.append((-float(delta["a"][0]), -float(delta["b"][0])))
+    rates = 0.2 * (1 - np.arange(8) // 2 / 4)
+    want = np.stack([rates, rates / 2], 1)
+    np.testing.assert_allclose(moved, want, rtol=1e-6)
+
+
 def test_a_warm_up_rises_in_equal_steps_and_the_decay_fills_the_rest():
     sgd = optimizers.make(optimizers.Optimizer(0.2, 0.0, 0.0, warmup=2), 5, 3)
     state, rates = sgd.init(jnp.zeros(())), []

@@ -90,6 +90,51 @@ def test_smoothed_labels_move_the_step_and_not_the_loss(key, batch):
     np.testing.assert_allclose(kernel_of(after.learned), want, rtol=1e-4)
 
 
+def test_targets_of_a_batch_are_learned_instead_of_labels(key, batch):
+    recipe = linear(optax.sgd(1.0))
+    state, (x, y) = recipe.init(key), batch(0)[:2]
+    rng = np.random.default_rng(0)
+    q = rng.dirichlet(np.ones(3), len(y)).astype(np.float32)
+    after, sums = recipe.update(state, batch(0)._replace(target=jnp.asarray(q)))
+    kernel = kernel_of(state.learned)
+    loss, _ = softmax_gradient(kernel, x, y)
+    np.testing.assert_allclose(sums["loss"] / len(y), loss, rtol=1e-5)
+    x = np.asarray(x, np.float64).reshape(len(y), -1)
+    p = np.exp(x @ kernel)
+    p /= p.sum(1, keepdims=True)
+    want = -(q * np.log(p)).sum()
+    np.testing.assert_allclose(sums["objective"], want, rtol=1e-5)
+    want = kernel - x.T @ (p - q) / len(y)
+    np.testing.assert_allclose(kernel_of(after.learned), want, rtol=1e-4)
+
+
+def test_the_average_is_the_network_in_the_end(key, batch):
+    recipe = linear(optax.sgd(0.5), average=0.8)
+    state, update = recipe.init(key), jax.jit(recipe.update)
+    want = kernel_of(state.learned)
+    for step in range(4):
+        state, _ = update(state, batch(step))
+        want = 0.8 * want + 0.2 * kernel_of(state.learned)
+    found = kernel_of(recipe.finish(state)["params"])
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+    assert np.abs(found - kernel_of(state.learned)).max() > 1e-3
+
+
+def test_bfloat16_activations_move_weights_of_float32(key, batch):
+    steps = {}
+    for dtype in ("float32", "bfloat16"):
+        recipe = linear(optax.sgd(0.5), dtype=dtype)
+        state, _ = recipe.update(recipe.init(key), batch(0))
+        kernel = state.learned["Dense_0"]["kernel"]
+        assert kernel.dtype == jnp.float32
+        steps[dtype] = kernel_of(state.learned) - kernel_of(
+            recipe.init(key).learned
+        )
+    apart = np.abs(steps["bfloat16"] - steps["float32"]).max()
+    # 8 bits of a product: other than in float32, and by a per cent at most.
+    assert 0 < apart < 0.01 * np.abs(steps["float32"]).max()
+
+
 def test_padded_rows_weigh_nothing(key, batch):
     recipe = linear(optax.sgd(1.0))
     state = recipe.init(key)

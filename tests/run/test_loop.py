@@ -13,7 +13,7 @@ import pytest
 
 from jaxedge import data
 from jaxedge.core.keys import stream
-from jaxedge.recipes.recipe import Recipe
+from jaxedge.recipes.recipe import Recipe, Subset
 from jaxedge.run import loop, metrics
 from jaxedge.run.checkpoint import Checkpoints
 
@@ -351,6 +351,87 @@ def test_a_stop_between_rare_checkpoints_is_exact_too(tmp_path, stop, stop_at):
         run.train(stop_at(stop))
     assert bits(run.train()) == expected
     assert run.rows() == whole.rows()
+
+
+def chosen_recipe():
+    """Half of the examples, chosen by the state at every second epoch."""
+
+    def init(source):
+        return {"rows": np.zeros(10, np.int32), "read": np.zeros((), np.int32)}
+
+    def choose(state, memory, source, epoch, key):
+        noise = jax.random.normal(key, len(source.y))
+        score = np.asarray(source.x @ np.asarray(state.w)).sum(1) + noise
+        rows = np.sort(np.argsort(-score)[:10]).astype(np.int32)
+        return {"rows": rows, "read": np.int32(23 * (epoch // 2 + 1))}
+
+    return RECIPE._replace(subset=Subset(10, 2, init, choose))
+
+
+@pytest.mark.parametrize("stops", [[0], [1], [4], [5, 0, 1], [1] * 7])
+def test_a_stopped_choice_of_examples_is_the_same(tmp_path, stops, stop_at):
+    """In the middle of two epochs of a choice, or between two choices."""
+    whole = Run(tmp_path / "whole", chosen_recipe())
+    expected = bits(whole.train())
+    choices = whole.rows("choose")
+    # Two steps an epoch; a choice is told with the first step that sees it.
+    told = [(row["step"], row["epoch"], row["read"]) for row in choices]
+    assert told == [(1, 1, 23), (5, 3, 46)]
+    run = Run(tmp_path / "run", chosen_recipe())
+    for steps in stops:
+        with pytest.raises(loop.Preempted):
+            run.train(stop_at(steps))
+    assert bits(run.train()) == expected
+    assert run.rows() == whole.rows()
+
+
+def test_an_epoch_sees_what_was_chosen(tmp_path):
+    seen, recipe = [], chosen_recipe()
+    run = Run(tmp_path, recipe)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "accuracy")
+    loop.train(
+        recipe, SPLITS, run.plan, run.key, checkpoints, run.writer,
+        record=lambda epoch, rows: seen.append((epoch, rows)),
+    )  # fmt: skip
+    checkpoints.close()
+    assert [epoch for epoch, _ in seen] == [0, 2]
+    # By hand, from the state that the run began with.
+    state = recipe.init(stream(run.key, "init"))
+    key = stream(run.key, "chosen", 0)
+    assert recipe.subset is not None
+    want = recipe.subset.choose(state, {}, SPLITS["train"], 0, key)["rows"]
+    np.testing.assert_array_equal(seen[0][1], want)
+    order = stream(run.key, "order")
+    batches = data.epoch(SPLITS["train"], BATCH, order, 0, want)
+    x = np.concatenate([batch.x for batch in batches])
+    np.testing.assert_array_equal(
+        np.unique(x, axis=0), np.unique(SPLITS["train"].x[want], axis=0)
+    )
+
+
+def test_what_data_tells_is_found_once(tmp_path, stop_at):
+    """With the first batch, before the first step and not after a resume."""
+
+    def begin(state, batch):
+        return state._replace(w=state.w + batch.x.sum())
+
+    run = Run(tmp_path, RECIPE._replace(begin=begin))
+    with pytest.raises(loop.Preempted):
+        run.train(stop_at(0))
+    order = stream(run.key, "order")
+    first = next(data.epoch(SPLITS["train"], BATCH, order, 0))
+    want = RECIPE.init(stream(run.key, "init")).w + first.x.sum()
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "accuracy")
+    batch = next(data.in_order(SPLITS["train"], BATCH))
+    state = RECIPE.init(run.key)
+    sums = jax.eval_shape(RECIPE.update, state, batch)[1]
+    like = loop.Progressed(state, sums, jnp.float32(0))
+    found = checkpoints.latest(like)
+    checkpoints.close()
+    assert found is not None
+    np.testing.assert_allclose(found[1].state.w, want, rtol=1e-5)
+    whole = Run(tmp_path / "whole", RECIPE._replace(begin=begin))
+    assert bits(run.train()) == bits(whole.train())
 
 
 def test_a_finished_run_trains_no_further(run, whole, stop_at):
