@@ -76,7 +76,7 @@ class Quantize(NamedTuple):
         for name in ("weights", "inputs", "edges"):
             bits = getattr(self, name)
             if bits is not None:
-                checks.whole(f"quantize.{name}", bits, 2)
+                checks.whole(f"quantize.{name}", bits)
                 checks.in_range(f"quantize.{name}", bits, 2, 8)
         checks.choice("quantize.groups", self.groups, GROUPS)
         checks.choice("quantize.scale", self.scale, integer.GRADIENT_SCALES)
