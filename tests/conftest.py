@@ -22,6 +22,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Two devices make every sharded path run without an accelerator.
 jax.config.update("jax_num_cpu_devices", 2)
 
+# A compiled program takes some of the mappings that a Linux process may have,
+# 65,530 by default, and XLA crashes when there are none left.
+MAPPINGS = Path("/proc/self/maps")
+MOST_MAPPINGS = 30_000
+
 # Programs that were traced are a heap of small objects that stay; looking for
 # cycles among them as often as Python does took 4 % of the time.
 gc.set_threshold(50_000, 20, 50)
@@ -134,6 +139,19 @@ def compilations():
     # Else a JAX that renamed its event would let every such test pass.
     assert names, f"this JAX does not report {_COMPILED!r}"
     return _watch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_mappings():
+    """Forgets compiled programs between files before there are too many."""
+    yield
+    if not MAPPINGS.exists():
+        return
+    with MAPPINGS.open("rb") as file:
+        count = sum(1 for _ in file)
+    if count > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
