@@ -36,27 +36,37 @@ gc.set_threshold(50_000, 20, 50)
 hypothesis.settings.register_profile("jaxedge", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxedge")
 
-# Rooms of arithmetic, which is the same on every version of JAX. What depends
-# on the version there are transformations, shown by the contract tables and by
-# tests of such names, the layers of flax, and the programs that `wrap` reads.
+# Rooms of arithmetic and of our own files, which are the same on every version
+# of a package. What depends on the version there are transformations, shown by
+# the contract tables and by tests of such names, the layers of flax, the
+# programs that `wrap` reads, and what speaks to orbax, matplotlib, absl and
+# tokenizers.
 ARITHMETIC = {
+    "data",
     "features",
     "hardware",
     "learn",
     "models",
     "quantize",
     "recipes",
+    "run",
 }
 VERSIONED = {
+    "test_checkpoint",
     "test_contract",
     "test_converter_contract",
     "test_deploy",
     "test_device_contract",
+    "test_figures",
+    "test_job",
     "test_layers",
     "test_leaf_contract",
+    "test_main",
+    "test_metrics",
     "test_recipe",
     "test_settings",
     "test_supervised",
+    "test_tokenizers",
     "test_wrap",
     "test_wrap_frameworks",
 }

@@ -14,15 +14,25 @@ from jaxedge.data import (
     drive,
     dvs_gesture,
     fashion_mnist,
+    fed_camelyon,
+    fed_fundus,
+    fed_isic,
+    fed_polyp,
+    fed_prostate,
     geometric_shapes,
+    heart,
     imagenet100,
     modelnet40,
     nmnist_small,
+    pneumonia,
+    sarcoma,
     shape_parts,
     shapenet_part,
     spoken_digits,
     text,
+    white_cells,
 )
+from jaxedge.data import sites as sites
 from jaxedge.data import tokenizers as tokenizers
 from jaxedge.data.batches import epoch as epoch
 from jaxedge.data.batches import in_order as in_order
@@ -37,6 +47,7 @@ __all__ = [
     "ON_DISK",
     "PARTS",
     "ROOT_VARIABLE",
+    "SITES",
     "SPLITS",
     "Batch",
     "Source",
@@ -46,6 +57,8 @@ __all__ = [
     "load",
     "make_source",
     "parts_of",
+    "sites",
+    "sites_of",
     "tokenizers",
 ]
 
@@ -59,20 +72,60 @@ ON_DISK: dict[str, Callable[..., Source]] = {
     "drive": drive.read,
     "dvs_gesture": dvs_gesture.read,
     "fashion_mnist": fashion_mnist.read,
+    "fed_camelyon": fed_camelyon.read,
+    "fed_fundus": fed_fundus.read,
+    "fed_isic": functools.partial(fed_isic.read, centres=fed_isic.FEAL_CENTRES),
+    "fed_isic2019": fed_isic.read,
+    "fed_polyp": fed_polyp.read,
+    "fed_prostate": fed_prostate.read,
     "geometric_shapes": geometric_shapes.read,
+    "heart": heart.read,
+    "heart_stages": functools.partial(heart.read, stages=True),
     "imagenet100": imagenet100.read,
     "imagenet100_64": functools.partial(imagenet100.read, side=64),
     "modelnet40": modelnet40.read,
     "nmnist_small": nmnist_small.read,
+    "pneumonia": pneumonia.read,
+    "sarcoma": sarcoma.read,
+    "sarcoma_modalities": functools.partial(sarcoma.read, apart=True),
     "shape_parts": shape_parts.read,
     "shapenet_part": shapenet_part.read,
     "spoken_digits": spoken_digits.read,
+    "white_cells": white_cells.read,
     **{name: functools.partial(text.read, name) for name in text.TEXTS},
 }
 # Categories of the data sets for part segmentation, and their parts' labels.
 PARTS = {
     "shape_parts": shape_parts.PARTS,
     "shapenet_part": shapenet_part.PARTS,
+}
+# Sites of the data sets that have several, in the order of `aux["site"]`.
+SITES = {
+    "fed_camelyon": fed_camelyon.SITES,
+    "fed_fundus": fed_fundus.SITES,
+    "fed_isic": fed_isic.SITES[: fed_isic.FEAL_CENTRES],
+    "fed_isic2019": fed_isic.SITES,
+    "fed_polyp": fed_polyp.SITES,
+    "fed_prostate": fed_prostate.SITES,
+    "heart": heart.SITES,
+    "heart_stages": heart.SITES,
+    "sarcoma_modalities": sarcoma.SITES,
+    "white_cells": white_cells.SITES,
+}
+# Folders of the data root that are not named as their data sets.
+_FOLDERS = {
+    "adrenal_shapes": "adrenalmnist3d",
+    "fed_isic2019": "fed_isic",
+    "heart": "uci_heart_4sites",
+    "heart_stages": "uci_heart_4sites",
+    "imagenet100_64": "imagenet100",
+    "pneumonia": "pneumoniamnist",
+    "sarcoma": "sts_trimodal",
+    "sarcoma_modalities": "sts_trimodal",
+    "shape_parts": "geometric_shapes",
+    "spoken_digits": "fsdd",
+    "white_cells": "wbc_3sites",
+    **dict.fromkeys(text.TEXTS, "text"),
 }
 
 
@@ -93,7 +146,9 @@ def load(
         **options: of a text, see `text.read`; other data sets have none.
 
     Returns:
-        The source; each data set's module states its shapes and scaling.
+        The source; each data set's module states its shapes and scaling, and
+        whose split it is. Of several sites, see `sites_of`, its `aux["site"]`
+        tells the site of each row.
 
     Raises:
         UsageError: for an unknown name, split or option, a missing root, or
@@ -110,9 +165,9 @@ def load(
         )
     if name in BUNDLED:
         return BUNDLED[name](split)
-    reader, folder = ON_DISK[name], "text" if name in text.TEXTS else name
+    folder = _FOLDERS.get(name, name)
     found = find_root(f"the data set {name!r}", folder, root)
-    return reader(split, found, **options)
+    return ON_DISK[name](split, found, **options)
 
 
 def parts_of(name: str) -> dict[str, tuple[int, ...]]:
@@ -130,6 +185,20 @@ def parts_of(name: str) -> dict[str, tuple[int, ...]]:
     if name not in PARTS:
         raise checks.unknown("data set with parts", name, PARTS)
     return PARTS[name]
+
+
+def sites_of(name: str) -> tuple[str, ...]:
+    """The names of a data set's sites, in the order of `aux["site"]`.
+
+    Args:
+        name: one of `SITES`.
+
+    Raises:
+        UsageError: for a data set without sites.
+    """
+    if name not in SITES:
+        raise checks.unknown("data set with sites", name, SITES)
+    return SITES[name]
 
 
 def find_root(

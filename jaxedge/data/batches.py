@@ -12,6 +12,10 @@ import numpy as np
 from jaxedge.core import checks, keys
 from jaxedge.data.source import Batch, Source
 
+# What is known of a row that its evaluation needs too. Other things, such as a
+# teacher's outputs, may lie on disk and would be read for nothing.
+EVALUATED = ("site",)
+
 
 def epoch(
     source: Source,
@@ -67,7 +71,8 @@ def in_order(source: Source, batch_size: int) -> Iterator[Batch]:
         batch_size: rows a batch, at least 1; it may exceed N.
 
     Returns:
-        An iterator over ceil(N / B) batches.
+        An iterator over ceil(N / B) batches, with their rows' sites where the
+        source knows them, and nothing else of its `aux`.
 
     Raises:
         UsageError: at the call, for a bad batch size.
@@ -86,7 +91,9 @@ def _padded(source: Source, start: int, size: int) -> Batch:
     rows_B = np.arange(start, start + size)
     real_B = rows_B < len(source.x)
     rows_B[~real_B] = 0
-    return Batch(source.x[rows_B], source.y[rows_B], real_B.astype(np.float32))
+    known = {k: v for k, v in (source.aux or {}).items() if k in EVALUATED}
+    kept = source._replace(aux=known or None)
+    return _rows(kept, rows_B, real_B.astype(np.float32))
 
 
 def _size(name: str, value: int, low: int, high: int) -> int:

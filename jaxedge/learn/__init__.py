@@ -1,15 +1,23 @@
 """Learning rules as pure functions, without a network."""
 
+from jaxedge.learn import active as active
+from jaxedge.learn import calibration as calibration
 from jaxedge.learn import coreset as coreset
 from jaxedge.learn import distill as distill
+from jaxedge.learn import evidential as evidential
+from jaxedge.learn import federated as federated
 from jaxedge.learn import masks as masks
 from jaxedge.learn import readout as readout
 from jaxedge.learn import readout_forms as readout_forms
 from jaxedge.learn import readout_scores as readout_scores
 
 __all__ = [
+    "active",
+    "calibration",
     "coreset",
     "distill",
+    "evidential",
+    "federated",
     "masks",
     "readout",
     "readout_forms",

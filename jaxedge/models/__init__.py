@@ -6,6 +6,7 @@ layer draws from the stream of its path.
 
 from jaxedge.models import arrays as arrays
 from jaxedge.models import checkpoints as checkpoints
+from jaxedge.models import efficientnet as efficientnet
 from jaxedge.models import encoder as encoder
 from jaxedge.models import hugging_face as hugging_face
 from jaxedge.models import language as language
@@ -14,15 +15,18 @@ from jaxedge.models import llama2c as llama2c
 from jaxedge.models import minilm as minilm
 from jaxedge.models import mobilenet as mobilenet
 from jaxedge.models import packed as packed
+from jaxedge.models import pooling as pooling
 from jaxedge.models import quantized as quantized
 from jaxedge.models import resnet as resnet
 from jaxedge.models import similarity as similarity
 from jaxedge.models import sret as sret
 from jaxedge.models import swin as swin
 from jaxedge.models import transformer as transformer
+from jaxedge.models import unet2d as unet2d
 from jaxedge.models import vit as vit
 from jaxedge.models.cnn import Cnn as Cnn
 from jaxedge.models.crnn import Crnn as Crnn
+from jaxedge.models.efficientnet import EfficientNet as EfficientNet
 from jaxedge.models.layers import Conv as Conv
 from jaxedge.models.layers import Dense as Dense
 from jaxedge.models.learned_step import LearnedStep as LearnedStep
@@ -33,6 +37,7 @@ from jaxedge.models.pointset import PointSegmenter as PointSegmenter
 from jaxedge.models.resnet import ResNet as ResNet
 from jaxedge.models.resnet_large import LargeResNet as LargeResNet
 from jaxedge.models.unet import Unet as Unet
+from jaxedge.models.unet2d import Unet2D as Unet2D
 from jaxedge.models.vit import Vit as Vit
 
 __all__ = [
@@ -40,6 +45,7 @@ __all__ = [
     "Conv",
     "Crnn",
     "Dense",
+    "EfficientNet",
     "LargeResNet",
     "LearnedStep",
     "Mlp",
@@ -48,9 +54,11 @@ __all__ = [
     "PointSegmenter",
     "ResNet",
     "Unet",
+    "Unet2D",
     "Vit",
     "arrays",
     "checkpoints",
+    "efficientnet",
     "encoder",
     "hugging_face",
     "language",
@@ -59,11 +67,13 @@ __all__ = [
     "minilm",
     "mobilenet",
     "packed",
+    "pooling",
     "quantized",
     "resnet",
     "similarity",
     "sret",
     "swin",
     "transformer",
+    "unet2d",
     "vit",
 ]

@@ -6,6 +6,7 @@ from jaxedge.core import checks
 from jaxedge.recipes import classifier as classifier
 from jaxedge.recipes import deplm as deplm
 from jaxedge.recipes import edge_pruning as edge_pruning
+from jaxedge.recipes import federated as federated
 from jaxedge.recipes import in_memory as in_memory
 from jaxedge.recipes import language as language
 from jaxedge.recipes import pretrained as pretrained
@@ -20,6 +21,7 @@ RECIPES: dict[str, ModuleType] = {
     "deplm": deplm,
     "language": language,
     "quantization_aware": quantization_aware,
+    "federated": federated,
 }
 
 
@@ -36,6 +38,7 @@ __all__ = [
     "classifier",
     "deplm",
     "edge_pruning",
+    "federated",
     "get",
     "in_memory",
     "language",

@@ -37,6 +37,7 @@ def build(
     steps_per_epoch: int,
     data_root: str | os.PathLike[str] | None = None,
     chip: jax.Array | None = None,
+    **how: Any,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -47,10 +48,11 @@ def build(
         steps_per_epoch: for the learning-rate schedule.
         data_root: not looked at; this recipe reads no files.
         chip: programs the chip of `train.hardware` "one_chip".
+        **how: further arguments of `assemble`.
     """
     del data_root
     rule = supervised.weights_rule()
-    return assemble(given, rule, example, classes, steps_per_epoch, chip)
+    return assemble(given, rule, example, classes, steps_per_epoch, chip, **how)
 
 
 def assemble(
@@ -65,6 +67,7 @@ def assemble(
     start: Any = None,
     augment: supervised.Augment | None = None,
     rates: Callable[[Any], Any] | None = None,
+    optimiser: Callable[..., Any] | None = None,
     **how: Any,
 ) -> Recipe:
     """A network that learns by a rule.
@@ -80,13 +83,16 @@ def assemble(
         start: variables to begin with; None draws them.
         augment: as for `supervised.make`; None is that of `given.data`.
         rates: as for `optimizers.make`.
+        optimiser: rates -> an optax transformation; None is that of the config.
         **how: further arguments of `supervised.make`.
     """
     return supervised.make(
         model or settings.make_model(given.model, classes, example.shape[1:]),
         jnp.asarray(example),
         rule,
-        optimizers.make(
+        optimiser(rates)
+        if optimiser
+        else optimizers.make(
             given.optimizer, given.train.epochs, steps_per_epoch, rates
         ),
         supervised.place(

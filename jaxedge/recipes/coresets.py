@@ -7,7 +7,7 @@ Letters: N examples, K classes, D features, P choices of a training, S examples
 of a part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import math
 from typing import Any, NamedTuple
 
@@ -123,7 +123,7 @@ def make(
     size = count(given, train)
     every = given.every or max(epochs, 1)
     past = math.ceil(max(epochs, 1) / every) if "correct_T" in needs else 0
-    look = observer(model)
+    look = observer(model.apply)
     kept: dict[str, Any] = {}
 
     def init(source: data.Source) -> dict[str, np.ndarray]:
@@ -186,8 +186,16 @@ def make(
     return Subset(size, every, init, choose)
 
 
-def observer(model: nn.Module) -> Any:
-    """A function (variables, source) -> `Seen` that compiles once a network."""
+def observer(
+    apply: Callable[..., Any],
+    pool: Callable[[jax.Array], jax.Array] = lambda x: x,
+) -> Any:
+    """A function (variables, source) -> `Seen` that compiles once a network.
+
+    Args:
+        apply: (variables, x) -> logits.
+        pool: what is kept of the features, [B, ...].
+    """
 
     def forward(variables: Any, x: jax.Array) -> tuple[Any, jax.Array]:
         tapped, calls = calibration.tap(
@@ -195,8 +203,8 @@ def observer(model: nn.Module) -> Any:
             lambda leaf, x: x,
             lambda path, leaf: _is_w(leaf),
         )
-        logits = model.apply({**variables, "params": tapped}, x)
-        last = next(reversed(calls.values()))[-1]
+        logits = apply({**variables, "params": tapped}, x)
+        last = pool(next(reversed(calls.values()))[-1])
         return logits, last.reshape(x.shape[0], -1)
 
     run = jax.jit(forward)

@@ -234,6 +234,71 @@ def distill(**changes: Any) -> ConfigDict:
     return section
 
 
+def federated(**changes: Any) -> ConfigDict:
+    """The section `federated`, see `federated.Federated`: the data's sites."""
+    section = ConfigDict(
+        {
+            "recipe": "classifier",
+            "clients": placeholder(int),
+            "alpha": placeholder(float),
+            "seed": 0,
+            "strategy": "fedavg",
+            "rate": 1.0,
+            "momentum": 0.9,
+            "tau": 1e-3,
+            "mu": 0.01,
+            "trim": 0.1,
+            "weights": "examples",
+            "local_epochs": 1,
+            "present": 1.0,
+            "clip": placeholder(float),
+            "noise": 0.0,
+            "delta": 1e-5,
+            "mode": "map",
+        }
+    )
+    section.update(changes)
+    return section
+
+
+def active(**changes: Any) -> ConfigDict:
+    """The section `active`, see `queries.Active`: all is labelled."""
+    section = ConfigDict(
+        {
+            "method": "all",
+            "initial": 0,
+            "budget": 0,
+            "every": 10,
+            "most": 1.0,
+            "pool": 10_000,
+            "restart": True,
+            "evidence": "relu",
+            "model": "global",
+            "neighbours": 5,
+            "threshold": 0.85,
+            "fill": "best",
+        }
+    )
+    section.update(changes)
+    return section
+
+
+def evidence(**changes: Any) -> ConfigDict:
+    """The section `evidence`, see `evidence.Evidence`: cross-entropy."""
+    section = ConfigDict(
+        {
+            "loss": "none",
+            "activation": "relu",
+            "kl_weight": 0.01,
+            "annealing": 10.0,
+            "correct": True,
+            "balance": True,
+        }
+    )
+    section.update(changes)
+    return section
+
+
 def coreset(**changes: Any) -> ConfigDict:
     """The section `coreset`, see `coresets.Coreset`: all examples."""
     section = ConfigDict(

@@ -248,6 +248,7 @@ def build(
     steps_per_epoch: int,
     data_root: str | os.PathLike[str] | None = None,
     chip: jax.Array | None = None,
+    **how: Any,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -258,6 +259,7 @@ def build(
         steps_per_epoch: for the learning-rate schedule.
         data_root: not looked at; this recipe reads no files.
         chip: programs the chip of `train.hardware` "one_chip".
+        **how: further arguments of `classifier.assemble`.
     """
     del data_root
     learn = given.learn
@@ -272,6 +274,7 @@ def build(
         steps_per_epoch,
         chip,
         smoothing=learn.label_smoothing,
+        **how,
     )
 
 

@@ -22,7 +22,8 @@ class Optimizer(NamedTuple):
         name: "sgd", "adam" or "adamw".
         warmup: epochs in which the rate rises in equal steps before it decays.
         every: when the rate changes, "epoch" or "step".
-        decay: how it falls: "cosine" to 0, or "linear" to 0.
+        decay: how it falls: "cosine" to 0, "linear" to 0, or "drop", to a tenth
+            at half of the time.
         average: share of before in a moving average of what is learned, taken
             at every step, [0, 1); 0 keeps none.
     """
@@ -45,11 +46,17 @@ class Optimizer(NamedTuple):
         checks.in_range("optimizer.weight_decay", self.weight_decay, 0)
         checks.choice("optimizer.name", self.name, (*_KINDS, "adamw"))
         checks.choice("optimizer.every", self.every, ("epoch", "step"))
-        checks.choice("optimizer.decay", self.decay, ("cosine", "linear"))
+        checks.choice("optimizer.decay", self.decay, tuple(_DECAYS))
         checks.whole("optimizer.warmup", self.warmup)
         checks.in_range("optimizer.average", self.average, 0, 0.99999)
 
 
+# The share of the time that is over -> the share of the rate that is left.
+_DECAYS: dict[str, Callable[[Any], Any]] = {
+    "cosine": lambda share: 0.5 * (1 + jnp.cos(jnp.pi * share)),
+    "linear": lambda share: 1 - share,
+    "drop": lambda share: jnp.where(share < 0.5, 1, 0.1),
+}
 _KINDS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": lambda rate, momentum: optax.sgd(rate, momentum or None),
     "adam": lambda rate, momentum: optax.adam(rate, b1=momentum),
@@ -61,6 +68,7 @@ def make(
     epochs: int,
     steps_per_epoch: int,
     rates: Callable[[Any], Any] | None = None,
+    free: bool = False,
 ) -> optax.GradientTransformation:
     """The optimiser of a config, in the form of torch's SGD, Adam or AdamW.
 
@@ -76,6 +84,36 @@ def make(
         steps_per_epoch: of it.
         rates: learned -> a pytree of numbers of its structure, each leaf's rate
             over that of the section; None is 1 for all.
+        free: whether the rate is an entry of the state that somebody else sets
+            (`set_rate`), not a function of the step.
+
+    Raises:
+        UsageError: for a warm-up that leaves no epoch.
+    """
+    if free:
+        make_free = optax.inject_hyperparams(
+            lambda rate: _chain(given, rate, rates)
+        )
+        return make_free(rate=given.learning_rate)
+    by_step = given.every == "step"
+    unit = steps_per_epoch if by_step else 1
+    of_time = schedule(given, epochs, unit)
+
+    def rate(step: Any) -> Any:
+        return of_time(step if by_step else step // steps_per_epoch)
+
+    return _chain(given, rate, rates)
+
+
+def schedule(
+    given: Optimizer, epochs: int, unit: int = 1
+) -> Callable[[Any], Any]:
+    """The rate as a function of time.
+
+    Args:
+        given: the section.
+        epochs: of the training.
+        unit: of time, how many an epoch has.
 
     Raises:
         UsageError: for a warm-up that leaves no epoch.
@@ -86,20 +124,26 @@ def make(
             f"optimizer.warmup is {warmup}, but train.epochs is {epochs};"
             " leave an epoch after the warm-up."
         )
-
-    by_step = given.every == "step"
-    unit = steps_per_epoch if by_step else 1
     total, rise = epochs * unit, warmup * unit
 
-    def rate(step: Any) -> Any:
-        now = step if by_step else step // steps_per_epoch
+    def rate(now: Any) -> Any:
         share = (now - rise) / max(total - rise, 1)
-        decayed = 0.5 * (1 + jnp.cos(jnp.pi * share))
-        if given.decay == "linear":
-            decayed = 1 - share
         rising = (now + 1) / max(rise, 1)
-        return given.learning_rate * jnp.where(now < rise, rising, decayed)
+        factor = jnp.where(now < rise, rising, _DECAYS[given.decay](share))
+        return given.learning_rate * factor
 
+    return rate
+
+
+def set_rate(opt: Any, rate: jax.Array) -> Any:
+    """The state of a `free` optimiser with another rate."""
+    rates = {**opt.hyperparams, "rate": rate}
+    return opt._replace(hyperparams=rates)
+
+
+def _chain(
+    given: Optimizer, rate: Any, rates: Callable[[Any], Any] | None
+) -> optax.GradientTransformation:
     parts: list[optax.GradientTransformation]
     if given.name == "adamw":
         parts = [

@@ -130,7 +130,8 @@ def prepare(
                 f"distill.crops is {given.distill.crops}, but"
                 f" {given.distill.teacher} holds {most} of an image."
             )
-        train = train._replace(aux=told.stored._asdict())
+        known = {**(train.aux or {}), **told.stored._asdict()}
+        train = train._replace(aux=known)
     rows = coresets.count(given.coreset, train)
     return {**splits, "train": train}, rows
 
@@ -143,6 +144,7 @@ def build(
     data_root: str | os.PathLike[str] | None = None,
     chip: jax.Array | None = None,
     splits: Mapping[str, data.Source] | None = None,
+    **how: Any,
 ) -> Recipe:
     """The recipe of a config.
 
@@ -154,6 +156,7 @@ def build(
         data_root: folder that holds `checkpoints/`, as in `data.load`.
         chip: programs the chip of `train.hardware` "one_chip".
         splits: from `prepare`; for a coreset alone.
+        **how: further arguments of `classifier.assemble`.
 
     Raises:
         UsageError: for a file that is missing, damaged or of another network.
@@ -176,6 +179,7 @@ def build(
             given.coreset, model, start, rule, splits, given.train.epochs
         ),
         rates=lambda learned: steps.rates(given.quantize, learned),
+        **how,
     )
 
 

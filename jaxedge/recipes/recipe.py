@@ -29,11 +29,12 @@ class Subset(NamedTuple):
     """Training on a part of the examples, which is chosen anew now and then.
 
     Attributes:
-        rows: examples of an epoch.
+        rows: examples of an epoch, at most.
         every: epochs after which they are chosen anew; the first choice comes
             before the first epoch.
-        init: source -> memory, a dict of arrays, with "rows" [rows] int32 and
-            "read", how many examples networks have run on to choose.
+        init: source -> memory, a dict of arrays, with "rows", [rows] int32 or
+            [N] bool, and "read", how many examples networks have run on to
+            choose.
         choose: (state, memory, source, epoch, key) -> memory, on the host.
     """
 
@@ -41,6 +42,22 @@ class Subset(NamedTuple):
     every: int
     init: Callable[[Any], Any]
     choose: Callable[..., Any]
+
+
+class Rounds(NamedTuple):
+    """Epochs that are no passes over batches of rows: rounds of clients.
+
+    Attributes:
+        steps: of an epoch.
+        size: leading axis of what devices share.
+        batches: (source, key, epoch, chosen) -> iterator over `steps` batches;
+            chosen is the "rows" of a `Subset`'s memory, None where all are
+            seen.
+    """
+
+    steps: int
+    size: int
+    batches: Callable[..., Any]
 
 
 class Recipe(NamedTuple):
@@ -76,6 +93,9 @@ class Recipe(NamedTuple):
             first batch of the first epoch over all examples: what is found
             from data. None finds nothing there.
         subset: which examples an epoch sees; None is all.
+        rounds: how an epoch comes, where it is no pass over batches of rows.
+        merge: (state, learned, stats) -> state, which goes on from what others
+            have learned; None where a recipe cannot.
         trial: state -> variables by which the best epoch is chosen, where they
             are not those of `finish`: a network for one chip, on that chip.
     """
@@ -96,6 +116,8 @@ class Recipe(NamedTuple):
     trial: Callable[[Any], Any] | None = None
     begin: Callable[[Any, Any], Any] | None = None
     subset: Subset | None = None
+    rounds: Rounds | None = None
+    merge: Callable[[Any, Any, Any], Any] | None = None
 
 
 def mean(

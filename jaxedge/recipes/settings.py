@@ -75,15 +75,16 @@ class Model(NamedTuple):
     """Which network.
 
     Attributes:
-        name: "mlp", "cnn", "crnn", "unet", "resnet18" or "resnet50"; "resnet",
-            of small images, "mobilenet" or "vit"; "deit_tiny",
-            "deit_small", "swin_tiny" or "sret_tiny".
+        name: "mlp", "cnn", "crnn", "unet", "unet2d", "resnet18" or "resnet50";
+            "resnet", of small images, "mobilenet", "efficientnet_b0" or "vit";
+            "deit_tiny", "deit_small", "swin_tiny" or "sret_tiny".
         widths: hidden widths of the mlp; for the cnn its two channel counts
             and its hidden width; for the crnn two channel counts, its
-            recurrent state and its hidden width; for the unet the channels
+            recurrent state and its hidden width; for a unet the channels
             of its first level; for a resnet those of its first convolution,
             of small images its depth before that; for the mobilenet per cent
-            of the published widths; for the vit the side of a patch, width,
+            of the published widths, for the efficientnet_b0 also per cent of
+            the published depths; for the vit the side of a patch, width,
             depth and heads.
         bits: resolution of the activations, None for exact ones.
         over: range of the activation quantiser, "example" or "tensor".
@@ -122,10 +123,12 @@ _WIDTHS = {
     "cnn": (64, 16, 128),
     "crnn": (64, 32, 128, 256),
     "unet": (32,),
+    "unet2d": (16,),
     "resnet18": (64,),
     "resnet50": (64,),
     "resnet": (20, 16),
     "mobilenet": (50,),
+    "efficientnet_b0": (100, 100),
     "vit": (4, 64, 4, 2),
 }
 # Those that round their activations.
@@ -157,6 +160,8 @@ class Train(NamedTuple):
         devices: that train: "one", or "all", which share every batch.
         dtype: of activations in training, "float32" or "bfloat16"; what is
             learned stays float32.
+        watch: whether every evaluation writes the metrics of the test split
+            too, for curves; nothing is chosen by them.
     """
 
     epochs: int
@@ -169,6 +174,7 @@ class Train(NamedTuple):
     score: str = "accuracy"
     devices: str = "one"
     dtype: str = "float32"
+    watch: bool = False
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -270,6 +276,7 @@ _MODELS: dict[str, _Make] = {
     "unet": lambda m, classes, _: models.Unet(
         classes, m.widths[0], bits=m.bits, over=m.over
     ),
+    "unet2d": lambda m, classes, _: models.Unet2D(classes, m.widths[0]),
     "resnet18": lambda m, classes, _: _large(m, classes, 18),
     "resnet50": lambda m, classes, _: _large(m, classes, 50),
     "resnet": lambda m, classes, image: models.ResNet(
@@ -283,6 +290,14 @@ _MODELS: dict[str, _Make] = {
         m.widths[0] / 100,
         "cifar" if image[0] < 64 else "imagenet",
         dropout=0.2,  # As published.
+        **_centred(image),
+    ),
+    # Nothing is left out in training, as in FEAL (arXiv:2312.02567).
+    "efficientnet_b0": lambda m, classes, image: models.EfficientNet(
+        classes,
+        m.widths[0] / 100,
+        m.widths[1] / 100,
+        1 if image[0] <= 64 else 2,
         **_centred(image),
     ),
     "vit": lambda m, classes, image: models.Vit(

@@ -74,6 +74,18 @@ class State(NamedTuple):
     average: Any = ()
 
 
+class Loss(NamedTuple):
+    """What is minimised, where it is not the cross-entropy of labels.
+
+    Attributes:
+        objective: (logits [B, ..., K], batch) -> [], a mean over its labels.
+        judge: (logits, batch) -> sums, as `cross_entropy`.
+    """
+
+    objective: Callable[[jax.Array, Any], jax.Array]
+    judge: Callable[[jax.Array, Any], Sums]
+
+
 class Placement(NamedTuple):
     """Which hardware the network is trained on.
 
@@ -151,6 +163,7 @@ def make(
     score: scores.Score = scores.SCORES["accuracy"],
     augment: Augment | None = None,
     smoothing: float = 0.0,
+    loss: Loss | None = None,
     steps: int = 0,
     average: float = 0.0,
     dtype: str = "float32",
@@ -171,6 +184,7 @@ def make(
             batch with `target` is learned by that instead of the labels.
         smoothing: share of the target that is spread over all classes, of
             examples without `target`.
+        loss: what is minimised; None is cross-entropy.
         steps: of the whole training, for a rule whose penalty changes.
         average: share of what was learned before a step in a moving average
             [0, 1), which is the network in the end; 0 keeps none.
@@ -186,6 +200,7 @@ def make(
     """
     paths: tuple[str, ...] = ()
     bare = rule
+    judge = cross_entropy if loss is None else loss.judge
     if placement.ranges:
         shapes = start or jax.eval_shape(model.init, jax.random.key(0), example)
         paths = ranges.layers(shapes["params"], placement.plan)
@@ -273,22 +288,26 @@ def make(
     def update(state: State, batch: Any) -> tuple[State, Sums]:
         batch = augmented(state, batch)
 
-        def loss(learned: Any) -> tuple[jax.Array, Any]:
+        def objective(learned: Any) -> tuple[jax.Array, Any]:
             params = rule.view(learned, state.memory)
             params, read = on_hardware(state, params)
             seen = {}
             if paths:
                 params, seen = calibration.tap(params, ranges.inside)
             logits, changed = train(state, params, batch.x, read)
-            sums = cross_entropy(logits, batch)
+            sums = judge(logits, batch)
             value = sums["loss"]
-            if batch.target is not None:
+            if loss is not None:
+                value = loss.objective(logits, batch) * sums["count"]
+                sums |= {"objective": value}
+            elif batch.target is not None:
                 value = soft_cross_entropy(logits, batch)
                 sums |= {"objective": value}
             elif smoothing:
                 even = evenness(logits, batch)
                 value = (1 - smoothing) * value + smoothing * even
-            value = value / sums["count"]
+            # A client may have no example in a step.
+            value = value / jnp.maximum(sums["count"], 1)
             if rule.penalty is not None:
                 progress = state.step / max(steps, 1)
                 more = rule.penalty(learned, state.memory, progress)
@@ -301,7 +320,9 @@ def make(
                 sums |= {"clipped": clipped}
             return value, (sums, changed)
 
-        grads, (sums, changed) = jax.grad(loss, has_aux=True)(state.learned)
+        grads, (sums, changed) = jax.grad(objective, has_aux=True)(
+            state.learned
+        )
         delta, opt = optimiser.update(grads, state.opt, state.learned)
         learned = optax.apply_updates(state.learned, delta)
         memory, extra = rule.advance(state.learned, learned, state.memory)
@@ -343,7 +364,11 @@ def make(
     ) -> Sums:
         logits = forward(variables, batch.x, key)
         more = score.sums(logits, batch.y, label_weights(batch))
-        return cross_entropy(logits, batch) | more
+        return judge(logits, batch) | more
+
+    def merge(state: State, learned: Any, stats: Any) -> State:
+        memory, _ = rule.advance(state.learned, learned, state.memory)
+        return state._replace(learned=learned, memory=memory, stats=stats)
 
     def review(state: State, metrics: Any) -> State:
         return state._replace(memory=rule.review(state.memory, metrics))
@@ -365,6 +390,7 @@ def make(
         trial=trial if for_one else None,
         begin=begin if rule.begin is not None or paths else None,
         subset=subset,
+        merge=merge,
     )
 
 

@@ -109,20 +109,21 @@ def train(
     checkpoints: Checkpoints,
     open_writer: Callable[[int], Writer],
     stop: Stop | None = None,
-    record: Callable[[int, np.ndarray], None] | None = None,
+    record: Callable[[int, Mapping[str, Any]], None] | None = None,
 ) -> Any:
     """Trains to the end, from the newest checkpoint if there is one.
 
     Args:
         recipe: what to train.
-        splits: "train", and "select", on which the best epoch is chosen.
+        splits: "train", and "select", on which the best epoch is chosen; and
+            "watch", if the metrics of another are to be written as well.
         plan: how long.
         key: of the run; parameters and batch order are streams of it.
         checkpoints: where states are kept; the best is found there.
         open_writer: opens the metrics, given the step that was restored (-1
             for a new run), after which rows are written anew.
         stop: checked at every step.
-        record: (epoch, rows) -> None, told which examples were chosen.
+        record: (epoch, memory) -> None, told which examples were chosen.
 
     Returns:
         The best state by the selection metric; the initial one if there is
@@ -134,10 +135,10 @@ def train(
             NaN; names the step.
     """
     source = splits["train"]
-    subset = recipe.subset
-    sharing = Sharing(plan.devices, plan.batch)
-    rows = len(source.y) if subset is None else subset.rows
-    per_epoch = rows // plan.batch
+    subset, rounds = recipe.subset, recipe.rounds
+    size = plan.batch if rounds is None else rounds.size
+    sharing = Sharing(plan.devices, size)
+    per_epoch = steps_per_epoch(recipe, source, plan.batch)
     update = jax.jit(recipe.update, donate_argnums=0)
     review = jax.jit(recipe.review)
     broken = jax.jit(_nan_leaves)
@@ -146,9 +147,18 @@ def train(
     # One program: a large network has hundreds of shapes.
     state = sharing.state(jax.jit(recipe.init)(stream(key, "init")))
     order = stream(key, "order")
-    first = next(data.epoch(source, plan.batch, order, 0))
+
+    def batches_of(epoch: int, part: np.ndarray | None) -> Any:
+        if rounds is not None:
+            return rounds.batches(source, order, epoch, part)
+        return data.epoch(source, plan.batch, order, epoch, part)
+
+    def put(batch: Any) -> Any:
+        return sharing.batch(batch, None if rounds is None else size)
+
+    first = next(batches_of(0, None))
     if not plan.epochs:
-        return _begun(recipe, state, sharing.batch(first))
+        return _begun(recipe, state, put(first))
     zero = _zero_sums(recipe, state, first)
     chosen = () if subset is None else subset.init(source)
     new = Progressed(state, zero, jnp.float32(-jnp.inf), chosen)
@@ -158,7 +168,7 @@ def train(
     writer = open_writer(done)
     step = max(done, 0)
     if done < 0:
-        state = _begun(recipe, state, sharing.batch(first))
+        state = _begun(recipe, state, put(first))
 
     def save(step: int, metrics: Mapping[str, float] | None) -> None:
         checkpoints.save(step, Progressed(state, sums, best, chosen), metrics)
@@ -177,7 +187,7 @@ def train(
                             state, chosen, source, epoch, choosing
                         )
                         if record is not None:
-                            record(epoch, np.asarray(chosen["rows"]))
+                            record(epoch, chosen)
                         # Of the first step that sees them: a resume from the
                         # checkpoint before it chooses once more.
                         writer.write(
@@ -185,21 +195,20 @@ def train(
                             {
                                 "phase": "choose",
                                 "epoch": epoch + 1,
-                                "rows": rows,
+                                "rows": _count(chosen["rows"]),
                                 "read": int(chosen["read"]),
                             },
                         )
                     part = np.asarray(chosen["rows"])
-                batches = data.epoch(source, plan.batch, order, epoch, part)
                 for batch in itertools.islice(
-                    batches, step - epoch * per_epoch, None
+                    batches_of(epoch, part), step - epoch * per_epoch, None
                 ):
                     if stop is not None and stop.asked:
                         # A state that is lost must not become the newest.
                         _check_state(jax.device_get(broken(state)), step)
                         save(step, None)
                         raise Preempted(f"stopped at step {step}")
-                    state, new_sums = update(state, sharing.batch(batch))
+                    state, new_sums = update(state, put(batch))
                     sums = add(sums, new_sums)
                     step += 1
                     tick(step)
@@ -221,6 +230,11 @@ def train(
                     writer.write(
                         step, {"phase": "valid", "epoch": epoch + 1, **metrics}
                     )
+                    if "watch" in splits:
+                        seen = evaluate(trial(state), splits["watch"])
+                        writer.write(
+                            step, {"phase": "test", "epoch": epoch + 1, **seen}
+                        )
                     tick(step, f"{recipe.score} {score:.4f}")
                 if last or better or (epoch + 1) % plan.checkpoint_every == 0:
                     save(step, metrics)
@@ -230,6 +244,21 @@ def train(
     chosen = checkpoints.best(like)
     assert chosen is not None  # The last epoch has left one.
     return chosen[1].state
+
+
+def steps_per_epoch(recipe: Recipe, source: data.Source, batch: int) -> int:
+    """Updates of an epoch."""
+    if recipe.rounds is not None:
+        return recipe.rounds.steps
+    subset = recipe.subset
+    rows = len(source.y) if subset is None else subset.rows
+    return rows // batch
+
+
+def _count(rows: np.ndarray) -> int:
+    """How many examples were chosen."""
+    rows = np.asarray(rows)
+    return int(rows.sum()) if rows.dtype == bool else len(rows)
 
 
 def evaluator(

@@ -41,22 +41,29 @@ class Sharing:
             np.array(jax.devices()), ("batch",), axis_types=(AxisType.Auto,)
         )
 
-    def batch(self, batch: Any) -> Any:
-        """Rows spread over the devices; those that cannot be are on each."""
-        return self._put(batch, "batch")
+    def batch(self, batch: Any, rows: int | None = None) -> Any:
+        """Rows spread over the devices; those that cannot be are on each.
+
+        Args:
+            batch: a pytree of arrays.
+            rows: only arrays of so many are spread; None spreads any.
+        """
+        return self._put(batch, "batch", rows)
 
     def state(self, state: Any) -> Any:
         """A pytree of arrays and keys, on each device."""
         return state if self._mesh is None else self._put(state, None)
 
-    def _put(self, tree: Any, axis: str | None) -> Any:
+    def _put(self, tree: Any, axis: str | None, rows: int | None = None) -> Any:
         mesh = self._mesh
         if mesh is None:
             return jax.device_put(tree)
 
         def one(leaf: Any) -> jax.Array:
             spec = PartitionSpec()  # On each of them.
-            if axis and np.ndim(leaf) and leaf.shape[0] % mesh.size == 0:
+            many = leaf.shape[0] if np.ndim(leaf) else 0
+            fits = rows is None or many == rows
+            if axis and many and fits and many % mesh.size == 0:
                 spec = PartitionSpec(axis)
             return jax.device_put(leaf, NamedSharding(mesh, spec))
 

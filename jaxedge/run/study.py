@@ -108,7 +108,7 @@ def chip_score(recipe: Recipe) -> Callable[..., jax.Array]:
         chip = settle.settled(
             recipe, key, {**variables, "params": params}, test
         )
-        test = Frames(*test[:3])
+        test = Frames(*test[:3], aux=test.aux)
 
         def evaluate(i, batch) -> Any:
             return recipe.evaluate(chip, batch, key=stream(key, "read", i))
@@ -232,7 +232,8 @@ def readings(
 
 
 def _first(source: data.Source, n: int | None) -> data.Source:
-    return source._replace(x=source.x[:n], y=source.y[:n])
+    known = source.aux and {k: v[:n] for k, v in source.aux.items()}
+    return source._replace(x=source.x[:n], y=source.y[:n], aux=known)
 
 
 def summary(

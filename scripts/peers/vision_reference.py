@@ -8,7 +8,10 @@ results are kept: one .npz file a network with its tensors, drawn by numpy from
 a fixed seed, as "tensors/NAME", with images `x` [B, H, W, 3], normalised
 already, and the scores `y` [B, classes]. The file of ResNet-18, which cannot
 be made small, has the shapes of the tensors in place of them; they are drawn
-as `uniform` does.
+as `uniform` does. Those of EfficientNet have shapes too, drawn as `lively`
+does, and what a stage of it shows in means over 3 x 3 parts, `features`; the
+small one has also the scores of a step of training, `trained`, and its running
+statistics behind it, "after/NAME".
 """
 
 from pathlib import Path
@@ -20,6 +23,7 @@ import zlib
 import numpy as np
 import safetensors.numpy
 import timm  # type: ignore
+import timm.models.efficientnet as timm_efficientnet  # type: ignore
 import timm.models.swin_transformer  # type: ignore
 import timm.models.vision_transformer  # type: ignore
 import torch  # type: ignore
@@ -124,6 +128,24 @@ def mobilenet() -> Any:
     )
 
 
+def efficientnet() -> Any:
+    """All kinds of blocks: with and without widening, led around or not."""
+    return timm_efficientnet.EfficientNet(
+        timm_efficientnet.decode_arch_def(
+            [
+                ["ds_r2_k3_s1_e1_c16_se0.25"],
+                ["ir_r2_k5_s2_e6_c24_se0.25"],
+                ["ir_r1_k3_s1_e6_c40_se0.25"],
+            ],
+            depth_multiplier=0.75,
+        ),
+        num_classes=CLASSES,
+        num_features=640,
+        act_layer=torch.nn.SiLU,
+        round_chs_fn=lambda n: timm_efficientnet.round_channels(n, 0.5),
+    )
+
+
 def fill(network: Any, rng: np.random.Generator) -> None:
     """Draws every tensor: scales around 1, variances above 0."""
     kinds = (torch.nn.LayerNorm, torch.nn.BatchNorm2d)
@@ -153,6 +175,18 @@ def uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def lively(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """As `uniform`, so that images differ behind many layers too.
+
+    Kernels have a variance of 2 / fan in, and biases and running means lie
+    around 0.
+    """
+    values = uniform(name, shape)
+    if len(shape) > 1:
+        return values * np.float32(6**0.5)
+    return values - np.float32(name.endswith(("bias", "running_mean")))
+
+
 def tensors(network: Any) -> dict[str, np.ndarray]:
     """The tensors by their names; of transformers as its files have them."""
     if isinstance(network, transformers.PreTrainedModel):
@@ -169,6 +203,55 @@ def scores(network: Any, x: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         y = network(torch.tensor(x.transpose(0, 3, 1, 2)))
     return (y if isinstance(y, torch.Tensor) else y.logits).numpy()
+
+
+def seen(network: Any, x: np.ndarray, stage: int) -> np.ndarray:
+    """Outputs of a stage in means over 3 x 3 parts, flattened."""
+    kept = []
+    hook = network.blocks[stage].register_forward_hook(
+        lambda module, given, y: kept.append(y)
+    )
+    scores(network, x)
+    hook.remove()
+    parts = torch.nn.functional.adaptive_avg_pool2d(kept[0], 3)
+    return parts.flatten(1).numpy()
+
+
+def step(network: Any, x: np.ndarray) -> dict[str, np.ndarray]:
+    """What a network does in training, before it learns."""
+    network.train()
+    with torch.no_grad():
+        y = network(torch.tensor(x.transpose(0, 3, 1, 2))).numpy()
+    after = {
+        f"after/{name}": a
+        for name, a in tensors(network).items()
+        if name.endswith(("running_mean", "running_var"))
+    }
+    return {"trained": y, **after}
+
+
+def draw(network: Any) -> dict[str, np.ndarray]:
+    """Draws the tensors as `lively` does, and returns their shapes."""
+    shapes = {k: a.shape for k, a in tensors(network).items() if a.ndim}
+    drawn = {k: torch.tensor(lively(k, s)) for k, s in shapes.items()}
+    network.load_state_dict(drawn, strict=False)
+    return {f"shapes/{k}": np.array(s, np.int32) for k, s in shapes.items()}
+
+
+def efficientnets(folder: Path) -> None:
+    """Writes B0 and the small one."""
+    rng = np.random.default_rng(0)
+    for name, network, side, stage in (
+        ("efficientnet_timm", timm.create_model(
+            "efficientnet_b0", num_classes=CLASSES), 49, 4),
+        ("efficientnet_small_timm", efficientnet(), 19, 1),
+    ):  # fmt: skip
+        named = draw(network)
+        x = rng.normal(size=(IMAGES, side, side, 3)).astype(np.float32)
+        named |= {"y": scores(network, x), "features": seen(network, x, stage)}
+        if "small" in name:
+            named |= step(network, x)
+        write(folder / f"{name}.npz", x=x, **named)
 
 
 def write(path: Path, **arrays: np.ndarray) -> None:
@@ -208,6 +291,7 @@ def main() -> None:
     named = {f"shapes/{k}": np.array(s, np.int32) for k, s in shapes.items()}
     y = scores(network, x)
     write(folder / "resnet18_torchvision.npz", x=x, y=y, **named)
+    efficientnets(folder)
     print(
         f"torch {torch.__version__}, torchvision {torchvision.__version__},"
         f" timm {timm.__version__}, transformers {transformers.__version__}"

@@ -31,9 +31,23 @@ NETWORKS = {
     "mobilenet": models.MobileNetV2(
         3, 0.5, "cifar", ((2, 8, 1),), mean=(0.1,), std=(1.0,)
     ),
+    "efficientnet": models.EfficientNet(
+        3,
+        0.25,
+        stages=(models.efficientnet.Stage(2, 3, 32, 1, 1),),
+        mean=(0.1,),
+        std=(1.0,),
+    ),
+    # A bias before instance normalisation would have no gradient.
+    "unet2d": models.Unet2D(3, 4, "gn", levels=2),
 }
 # Of networks whose images have a size.
-IMAGES = {"vit": (4, 8, 8, 1), "swin": (4, 8, 8, 1), "sret": (4, 16, 16, 1)}
+IMAGES = {
+    "vit": (4, 8, 8, 1),
+    "swin": (4, 8, 8, 1),
+    "sret": (4, 16, 16, 1),
+    "unet2d": (4, 12, 8, 1),
+}
 CHIP = crossbar.Spec(devices.get("ideal", program_noise=0.1, read_noise=0.1))
 
 
@@ -43,7 +57,7 @@ def draw(shape, seed):
 
 
 # Others meet hardware with the same layers as one of these.
-DEPLOYED = [name for name in NETWORKS if name not in ("swin", "sret")]
+DEPLOYED = [name for name in NETWORKS if name not in ("swin", "sret", "unet2d")]
 # Others are compared with numpy, layer by layer, in files of their own.
 EAGER = ("mlp", "resnet")
 

@@ -85,12 +85,20 @@ QUANTIZED = {
     "distill": {},
     "coreset": {},
 }
+FEDERATED = {
+    **CLASSIFIER,
+    "model": {"name": "mlp", "widths": (6,), "bits": None, "over": "example"},
+    "federated": {"clients": 3},
+    "active": {},
+    "evidence": {},
+}
 BASES = {
     "edge_pruning": BASE,
     "classifier": CLASSIFIER,
     "in_memory": IN_MEMORY,
     "language": LANGUAGE,
     "quantization_aware": QUANTIZED,
+    "federated": FEDERATED,
 }
 
 
