@@ -106,7 +106,7 @@ def _quick(c: Any) -> None:
 def _isic(c: Any) -> None:
     """README command of JiayiChen815/FEAL at 350e52a."""
     c.data.name = "fed_isic"
-    c.model.update({"name": "efficientnet_b0", "widths": ()})
+    c.model.update({"name": "efficientnet_b0", "widths": (100, 100)})
     c.augment.update({"crop": 0, "flip": True})
     c.active.update({"initial": 500, "budget": 500, "every": 100})
     c.train.update({"epochs": 500, "devices": "all"})

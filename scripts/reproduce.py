@@ -8,8 +8,9 @@ the same network in digital weights and in cells. An entry of
 `reproduce_resnet.CONFIGS` puts a published network on a hundred chips;
 `half_sparse` compares pairs of cells under read noise, an entry of
 `reproduce_llm_fp4.ENTRIES` a transformer in small numbers, one of
-`reproduce_qat.ENTRIES` trains low-bit networks, and one of
-`reproduce_bench.BENCHES` is a measurement of speed.
+`reproduce_qat.ENTRIES` trains low-bit networks, one of `reproduce_feal.ENTRIES`
+clients that choose what to annotate, and one of `reproduce_bench.BENCHES` is a
+measurement of speed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 import reproduce_bench
+import reproduce_feal
 import reproduce_half_sparse
 import reproduce_llm_fp4
 import reproduce_pruning
@@ -64,9 +66,10 @@ def console(arguments: Sequence[str]) -> int:
     tables = reproduce_tables.ENTRIES
     published, benches = reproduce_resnet.CONFIGS, reproduce_bench.BENCHES
     small, low = reproduce_llm_fp4.ENTRIES, reproduce_qat.ENTRIES
+    asking = reproduce_feal.ENTRIES
     names = [
         *CONFIGS, *compared, *tables, *published, sparse, *small, *low,
-        *benches,
+        *asking, *benches,
     ]  # fmt: skip
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
@@ -90,6 +93,8 @@ def console(arguments: Sequence[str]) -> int:
                 drawn(reproduce_llm_fp4, name, seeds, rest, stop)
             elif name in low:
                 drawn(reproduce_qat, name, seeds, rest, stop)
+            elif name in asking:
+                drawn(reproduce_feal, name, seeds, rest, stop)
             elif name in benches:
                 measure(name, rest)
             elif name in compared:

@@ -340,3 +340,39 @@ def test_adam_is_torchs_with_a_cosine_by_epoch():
         cosine = (1 + np.cos(np.pi * epoch / epochs)) / 2
         want = want - rate * cosine * mean / (np.sqrt(square) + 1e-8)
         np.testing.assert_allclose(p, want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_rate_drops_at_half_of_the_time_or_is_set_from_outside():
+    """Torch's MultiStepLR with one milestone, and SGD of a rate of a state."""
+    given = optimizers.Optimizer(0.4, 0.0, 0.0, decay="drop")
+    rate = optimizers.schedule(given, 6)
+    found = [float(rate(epoch)) for epoch in range(6)]
+    np.testing.assert_allclose(found, [0.4] * 3 + [0.04] * 3, rtol=1e-6)
+    free = optimizers.make(given, 6, 1, free=True)
+    p = jnp.ones(3)
+    state = optimizers.set_rate(free.init(p), jnp.float32(0.5))
+    delta, state = free.update(jnp.full(3, 2.0), state, p)
+    np.testing.assert_allclose(delta, -1.0)
+    delta, _ = free.update(jnp.full(3, 2.0), state, p)
+    np.testing.assert_allclose(delta, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "want"),
+    [
+        ("unet2d", (16,), models.Unet2D(2, 16)),
+        ("unet2d", (8,), models.Unet2D(2, 8)),
+    ],
+)
+def test_a_segmenter_by_its_name(name, widths, want):
+    given = settings.Model(name, widths, None, "example")
+    given.check()
+    assert settings.make_model(given, 2) == want
+
+
+def test_small_images_keep_their_places_in_an_efficientnet():
+    given = settings.Model("efficientnet_b0", (100, 100), None, "example")
+    given.check()
+    for side, stride in ((64, 1), (224, 2)):
+        made = settings.make_model(given, 8, (side, side, 3))
+        assert made.stem_stride == stride and made.classes == 8
