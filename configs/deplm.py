@@ -35,8 +35,8 @@ filter of its gestures, and its settings for ModelNet.
 Ours, on Fashion-MNIST with the paper's network: 81.58 % of the test images on
 ideal hardware, whose readout has seen every training image once, and 78.08 % on
 100 chips (sd 1.14 %), each over 1,000 images and with a readout of its own from
-8,000 (docs/results/deplm_fashion_mnist.md). Beyond it, "fashion_mnist_large" has
-86.15 %, and 83.39 % on 20 chips (sd .70 %; docs/results/deplm_beyond.md).
+8,000 (docs/results/deplm_fashion_mnist.md). Beyond it, "fashion_mnist_large"
+has 86.15 %, and 83.39 % on 20 chips (sd .70 %; docs/results/deplm_beyond.md).
 
 The constructed clouds of "shape_parts" reach 71.3 % mean overlap of
 instances and 87.7 % of points on ideal hardware, over 160 test clouds, and

@@ -7,6 +7,7 @@ Arguments of `get_config`:
 
     cells      (default) a ResNet-8 at three laboratories
     heart      heart disease at four hospitals, tables
+    sarcoma    tumours in slices of T1, CT and PET, each a site, a small U-Net
     quick      cells, in seconds
     isic       Fed-ISIC as published, for accelerators (DIR holds `fed_isic/`)
 
@@ -33,7 +34,7 @@ from ml_collections import ConfigDict
 from jaxedge.core.checks import unknown
 from jaxedge.recipes import defaults
 
-VARIANTS = ("cells", "heart", "quick", "isic")
+VARIANTS = ("cells", "heart", "sarcoma", "quick", "isic")
 
 
 def get_config(variant: str = "cells") -> ConfigDict:
@@ -97,6 +98,17 @@ def _heart(c: Any) -> None:
     c.augment.update({"crop": 0, "flip": False})
 
 
+def _sarcoma(c: Any) -> None:
+    c.data.name = "sarcoma_modalities"
+    c.model.update({"name": "unet2d", "widths": (8,)})
+    c.augment.update({"crop": 0, "flip": False})
+    c.evidence.update(
+        {"loss": "evidential_dice", "activation": "squared", "kl_weight": 1e-3}
+    )
+    c.active.update({"evidence": "squared", "initial": 8, "budget": 8})
+    c.train.update({"batch": 8, "evaluate_every": 20})
+
+
 def _quick(c: Any) -> None:
     c.model.widths = (8, 4)
     c.active.every = 1
@@ -112,4 +124,9 @@ def _isic(c: Any) -> None:
     c.train.update({"epochs": 500, "devices": "all"})
 
 
-_CHANGES = {"heart": _heart, "quick": _quick, "isic": _isic}
+_CHANGES = {
+    "heart": _heart,
+    "sarcoma": _sarcoma,
+    "quick": _quick,
+    "isic": _isic,
+}

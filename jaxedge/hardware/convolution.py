@@ -4,7 +4,9 @@ Letters: B batch, S axes of an image, H height, W width, I inputs, O outputs,
 G groups.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
+import contextvars
 from typing import NamedTuple
 
 import jax
@@ -15,6 +17,27 @@ from jaxedge.core import checks
 from jaxedge.hardware.weights import Weight, check_fan, matmul, multiply
 
 Padding = str | Sequence[tuple[int, int]]
+
+_BY_PATCHES = contextvars.ContextVar("by_patches", default=False)
+
+
+@contextlib.contextmanager
+def by_patches(on: bool = True) -> Iterator[None]:
+    """Convolutions traced inside are products of patches and a matrix.
+
+    Equal but for rounding, in the memory of the patches. On a CPU the gradient
+    of a convolution inside a loop of a program (`lax.scan`, `while_loop`,
+    `map`, `cond`) is some 20 times slower than outside (jax issue 12868); that
+    of such a product is not. Grouped convolutions stay as they are.
+
+    Args:
+        on: whether they are.
+    """
+    token = _BY_PATCHES.set(on)
+    try:
+        yield
+    finally:
+        _BY_PATCHES.reset(token)
 
 
 class Window(NamedTuple):
@@ -117,8 +140,12 @@ def convolve(
     image = (0, axes + 1, *range(1, axes + 1))
     kernel = (axes + 1, axes, *range(axes))
     inputs = x.shape[-1] // window.groups
+    unrolled = _BY_PATCHES.get() and window.groups == 1
 
     def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+        if unrolled:
+            flat = matrix.reshape(-1, matrix.shape[-1]).astype(x.dtype)
+            return jnp.matmul(_unroll(x, window), flat, precision=precision)
         return jax.lax.conv_general_dilated(
             x,
             matrix.reshape(*window.sizes, inputs, -1).astype(x.dtype),

@@ -12,6 +12,7 @@ import optax
 
 from jaxedge import data
 from jaxedge.core.keys import stream
+from jaxedge.hardware import convolution
 from jaxedge.learn import federated as rules
 from jaxedge.learn.federated import clients as stacks
 from jaxedge.recipes import optimizers
@@ -203,14 +204,17 @@ def train(
     own = received(own, rules.params_of(model))
     told = {"share": part.share, "age": age.astype(jnp.float32)}
 
+    def learn(own, rows, weight):
+        # The steps are a loop of one program, slow for convolutions on a CPU.
+        with convolution.by_patches(jax.default_backend() == "cpu"):
+            return plan.inner.update(own, take(batch, rows, weight, told))
+
     def step(i, carry):
         own, sums = carry
-        rows = take(batch, part.rows[i], part.weight[i], told)
-        own, more = plan.inner.update(own, rows)
+        own, more = learn(own, part.rows[i], part.weight[i])
         return own, add(sums, more)
 
-    first = take(batch, part.rows[0], part.weight[0], told)
-    shapes = jax.eval_shape(plan.inner.update, own, first)[1]
+    shapes = jax.eval_shape(learn, own, part.rows[0], part.weight[0])[1]
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     own, sums = jax.lax.fori_loop(0, part.steps, step, (own, zero))
     reply, control = rules.reply(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxedge import hardware as hw
+from jaxedge.hardware import convolution
 from jaxedge.hardware.crossbar import Spec
 
 # Image, kernel, strides, padding.
@@ -221,3 +222,31 @@ def test_masks_are_split_with_their_weights():
     assert parts.shape == (3, 3, 3, 2, 2)
     np.testing.assert_array_equal(parts.weights[1], w[..., 2:4])
     np.testing.assert_array_equal(parts.mask[2], w[..., 4:] > 0)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"strides": 2, "padding": "VALID"},
+        {"dilation": (2, 1), "padding": ((1, 0), (2, 1))},
+        {"groups": 2},
+    ],
+)
+def test_products_of_patches_are_the_convolution(how):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 7, 6, 4)), jnp.float32)
+    inputs = 4 // how.get("groups", 1)
+    w = jnp.asarray(rng.normal(size=(3, 2, inputs, 4)), jnp.float32)
+
+    def value(x, w):
+        return jnp.sin(hw.conv(x, w, **how)).sum()
+
+    want = jax.grad(value, (0, 1))(x, w)
+    with convolution.by_patches():
+        found = jax.grad(value, (0, 1))(x, w)
+        text = str(jax.make_jaxpr(value)(x, w))
+    for a, b in zip(found, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert ("conv_general_dilated" in text) == ("groups" in how)
+    assert "conv_general_dilated" in str(jax.make_jaxpr(value)(x, w))
