@@ -70,7 +70,7 @@ def learning_curve(rows: Rows, score: str) -> Figure:
     fig, axes = canvas.figure(1 + 3.1 * len(shown), 3.1, columns=len(shown))
     for ax, (name, label, factor) in zip(axes, shown, strict=True):
         for phase, colour in _PHASES:
-            x, y = _series(rows, phase, x_name, name)
+            x, y = series(rows, phase, x_name, name)
             if len(x):
                 marker = "o" if len(x) <= 20 else ""
                 ax.plot(
@@ -353,10 +353,20 @@ def energy_parts(
     ]
 
 
-def _series(
+def series(
     rows: Rows, phase: str, x_name: str, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One line of a learning curve, averaged in blocks if it is long."""
+    """One line of a learning curve, averaged in blocks if it is long.
+
+    Args:
+        rows: of `metrics.read`.
+        phase: of which rows.
+        x_name: the scalar along the line, such as "epoch".
+        name: the scalar that is drawn; NaN where it is None.
+
+    Returns:
+        Both, [points] each.
+    """
     pairs = [
         (row[x_name], np.nan if row[name] is None else row[name])
         for row in rows

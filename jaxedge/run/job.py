@@ -23,6 +23,7 @@ from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run import (
     cells,
+    clients,
     exhibits,
     hosts,
     ledger,
@@ -81,7 +82,8 @@ def resolve(config: Any, data_root: str | None) -> Job:
         UsageError: for anything the user has to mend.
     """
     module = recipes.get(config.recipe)
-    known = {*_OWN, *module.Settings._fields}
+    sections = getattr(module, "sections", lambda config: ())
+    known = {*_OWN, *(sections(config) or module.Settings._fields)}
     for name in config:
         if name not in known:
             raise checks.unknown("config section", name, known)
@@ -209,9 +211,11 @@ def _check_finished(job: Job, folder: Path) -> None:
 
 def _total(job: Job) -> int:
     """Steps of the whole training."""
-    given, subset = job.given.train, job.recipe.subset
-    rows = len(job.splits["train"].y) if subset is None else subset.rows
-    return given.epochs * (rows // given.batch)
+    given = job.given.train
+    per_epoch = loop.steps_per_epoch(
+        job.recipe, job.splits["train"], given.batch
+    )
+    return given.epochs * per_epoch
 
 
 def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
@@ -336,10 +340,16 @@ def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
         )
 
     given = job.given.train
+    # Recipes without a gradient have no such field.
+    watches = getattr(given, "watch", False)
     try:
         return loop.train(
             job.recipe,
-            {**job.splits, "select": job.splits[given.select_on]},
+            {
+                "train": job.splits["train"],
+                "select": job.splits[given.select_on],
+                **({"watch": job.splits["test"]} if watches else {}),
+            },
             loop.Plan(
                 given.epochs,
                 given.batch,
@@ -357,11 +367,10 @@ def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
         checkpoints.close()
 
 
-def _record(folder: Path, epoch: int, rows: np.ndarray) -> None:
+def _record(folder: Path, epoch: int, memory: Mapping[str, Any]) -> None:
     """Keeps which examples of the training split an epoch began to see."""
     if hosts.leads():
-        (folder / "chosen").mkdir(exist_ok=True)
-        np.save(folder / "chosen" / f"epoch_{epoch:05d}.npy", rows)
+        clients.keep(folder / "chosen", epoch, memory)
 
 
 def test(job: Job, variables: Any) -> dict[str, float]:
@@ -408,7 +417,17 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
         splits["test"].classes,
         key,
     )
+    drawn |= _clients(job, path.parent / "chosen")
     np.savez_compressed(path, **drawn)  # type: ignore[arg-type]
+
+
+def _clients(job: Job, folder: Path) -> dict[str, np.ndarray]:
+    """What the report shows of clients; nothing where there are none."""
+    module = recipes.get(job.config["recipe"])
+    if job.recipe.rounds is None:
+        return {}
+    chosen = None if job.recipe.subset is None else folder
+    return clients.collect(module.names(job.given), job.splits, chosen)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.run import (
+    clients_page,
     exhibit_page,
     figures,
     macros,
@@ -76,13 +77,16 @@ def write(workdir: str | Path) -> Path:
 def _body(workdir: Path, summary: Json) -> str:
     study = results.Archive(workdir / "study.npz")
     pictures = results.Archive(workdir / "pictures.npz")
+    path = workdir / "metrics.jsonl"
+    rows = metrics.read(path) if path.is_file() else []
     return "".join(
         (
             f"<header><h1>{page.escape(workdir.resolve().name)}</h1>",
             "<p>A network on simulated edge hardware: how it learned, and how"
             " its chips will behave.</p></header>",
             _headline(summary),
-            page.section("Training", _training(workdir, summary)),
+            page.section("Training", _training(rows, summary)),
+            clients_page.section(pictures, rows, summary),
             page.section("Chips", study_page.chips(summary, study)),
             page.section("Stress", study_page.stressed(study, summary)),
             study_page.others(workdir / "studies", summary),
@@ -161,11 +165,10 @@ def _headline(summary: Json) -> str:
     return page.cards(cards)
 
 
-def _training(workdir: Path, summary: Json) -> str:
+def _training(rows: Sequence[Json], summary: Json) -> str:
     if summary["config"].get("train", {}).get("epochs") == 0:
         return f"<p>{page.escape(text.UNTRAINED)}</p>"
-    path, score = workdir / "metrics.jsonl", summary["score"]
-    rows = metrics.read(path) if path.is_file() else []
+    score = summary["score"]
     if not any(row.keys() & {"loss", score} for row in rows):
         return page.missing("No metrics", "jaxedge run")
     return page.picture(

@@ -391,7 +391,7 @@ def test_an_epoch_sees_what_was_chosen(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", "accuracy")
     loop.train(
         recipe, SPLITS, run.plan, run.key, checkpoints, run.writer,
-        record=lambda epoch, rows: seen.append((epoch, rows)),
+        record=lambda epoch, memory: seen.append((epoch, memory["rows"])),
     )  # fmt: skip
     checkpoints.close()
     assert [epoch for epoch, _ in seen] == [0, 2]
