@@ -105,7 +105,7 @@ def _sarcoma(c: Any) -> None:
     c.evidence.update(
         {"loss": "evidential_dice", "activation": "squared", "kl_weight": 1e-3}
     )
-    c.active.update({"evidence": "squared", "initial": 8, "budget": 8})
+    c.active.update({"initial": 8, "budget": 8})
     c.train.update({"batch": 8, "evaluate_every": 20})
 
 

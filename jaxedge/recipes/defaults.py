@@ -272,7 +272,6 @@ def active(**changes: Any) -> ConfigDict:
             "most": 1.0,
             "pool": 10_000,
             "restart": True,
-            "evidence": "relu",
             "model": "global",
             "neighbours": 5,
             "threshold": 0.85,

@@ -45,6 +45,11 @@ class Evidence(NamedTuple):
     correct: bool = True
     balance: bool = True
 
+    @property
+    def evidential(self) -> bool:
+        """Whether logits are evidence, not logarithms of probabilities."""
+        return self.loss not in (NONE, "soft_dice")
+
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
         checks.choice("evidence.loss", self.loss, LOSSES)
@@ -118,7 +123,7 @@ def make(given: Evidence) -> supervised.Loss | None:
         return mean(risk + more)
 
     def judge(logits: jax.Array, batch: Any) -> Sums:
-        if given.loss == "soft_dice":
+        if not given.evidential:
             return supervised.cross_entropy(logits, batch)
         # Of the expected probabilities; evidence of nothing leaves their
         # order to the logits themselves.

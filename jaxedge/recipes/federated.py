@@ -387,6 +387,7 @@ def assemble(
             len(clients),
             classes,
             source,
+            given.evidence,
         ),
         rounds=Rounds(1, len(clients), batches),
         merge=None,

@@ -13,20 +13,19 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxedge import data
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.learn import active, coreset, evidential
-from jaxedge.recipes import coresets
+from jaxedge.models import pooling
+from jaxedge.recipes import coresets, evidence
 from jaxedge.recipes.recipe import Recipe, Subset
 
 ALL = "all"
 # Methods that are defined for labels by position: means over these.
 _BY_POSITION = ("random", "entropy", "least_confidence", "margin", "feal")
-_BINS = 3  # Of features by position, along each side (feal 4.4).
 
 
 class Active(NamedTuple):
@@ -41,8 +40,6 @@ class Active(NamedTuple):
         most: share of a client's examples that may be labelled in the end.
         pool: unlabelled examples that a client looks at, at most; drawn anew.
         restart: whether the network begins anew at every query.
-        evidence: activation that makes evidence of logits, of
-            `learn.evidential.EVIDENCE`, for methods that ask for it.
         model: whose uncertainty counts for methods that ask one network,
             "global" or "local".
         neighbours: of "feal", examples that may make another redundant.
@@ -57,7 +54,6 @@ class Active(NamedTuple):
     most: float = 1.0
     pool: int = 10_000
     restart: bool = True
-    evidence: str = "relu"
     model: str = "global"
     neighbours: int = 5
     threshold: float = 0.85
@@ -66,7 +62,6 @@ class Active(NamedTuple):
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
         checks.choice("active.method", self.method, (ALL, *active.METHODS))
-        checks.choice("active.evidence", self.evidence, evidential.EVIDENCE)
         checks.choice("active.model", self.model, active.MODELS)
         checks.choice("active.fill", self.fill, active.FILLS)
         checks.in_range("active.most", self.most, 0, 1, open_low=True)
@@ -122,6 +117,7 @@ def make(
     clients: int,
     classes: int,
     source: data.Source,
+    told: evidence.Evidence,
 ) -> Subset | None:
     """How clients choose what they learn from; None where they have it all.
 
@@ -133,13 +129,14 @@ def make(
         clients: C.
         classes: K.
         source: the training split, with sites.
+        told: what logits mean.
 
     Raises:
         UsageError: for a method that is not defined for labels by position.
     """
     if given.method == ALL:
         return None
-    ask = asker(given, inner, classes, source)
+    ask = asker(given, inner, classes, source, told)
     variables = jax.jit(own, static_argnums=1)
 
     def init(source: data.Source) -> dict[str, np.ndarray]:
@@ -192,7 +189,11 @@ class Found(NamedTuple):
 
 
 def asker(
-    given: Active, inner: Recipe, classes: int, source: data.Source
+    given: Active,
+    inner: Recipe,
+    classes: int,
+    source: data.Source,
+    told: evidence.Evidence,
 ) -> Callable[..., Found]:
     """How one client asks, from what it has itself.
 
@@ -201,6 +202,8 @@ def asker(
         inner: what the clients run.
         classes: K.
         source: any examples of the data set, for their shape.
+        told: what logits mean; where the network tells evidence, uncertainties
+            of probabilities are those of its expected ones.
 
     Returns:
         (source, labelled, epoch, key, server's variables, own variables) ->
@@ -245,9 +248,12 @@ def asker(
             wanted = np.concatenate([pool, mine])
         networks = {"global": server, "local": own}
         seen = {m: look(networks[m], source.rows(wanted)) for m in asked}
-        picked, found = _pick(
-            given, seen, source, pool, mine, count, key, classes
-        )
+        views = {m: _view(told, view, len(pool)) for m, view in seen.items()}
+        if source.y.ndim > 1:
+            picked, found = _by_position(given, views, count)
+        else:
+            share = np.bincount(source.y[mine], minlength=classes)
+            picked, found = _pick(given, views, share, count, key)
         if found is not None:
             score[pool] = found
         return Found(pool[picked], score, len(wanted) * len(seen))
@@ -255,105 +261,112 @@ def asker(
     return ask
 
 
+class _View(NamedTuple):
+    """What one network says of the pool [N] and of labelled examples [M].
+
+    Attributes:
+        logits: of the probabilities, [N, ..., K].
+        alpha: Dirichlet parameters, likewise.
+        features: what the last layer is fed, [N, D].
+        labelled: likewise, [M, D]; None where nobody asked.
+    """
+
+    logits: np.ndarray
+    alpha: np.ndarray
+    features: np.ndarray
+    labelled: np.ndarray | None
+
+
+def _view(told: evidence.Evidence, seen: coresets.Seen, n: int) -> _View:
+    logits = seen.logits[:n]
+    alpha = np.asarray(evidential.alpha(logits, told.activation))
+    if told.evidential:
+        logits = np.log(alpha)
+    rest = seen.features[n:]
+    return _View(logits, alpha, seen.features[:n], rest if len(rest) else None)
+
+
 def _pick(
     given: Active,
-    seen: dict[str, coresets.Seen],
-    source: data.Source,
-    pool: np.ndarray,
-    labelled: np.ndarray,
+    views: dict[str, _View],
+    share: np.ndarray,
     count: int,
     key: jax.Array,
-    classes: int,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Places in the pool, and the uncertainty of each of its examples."""
-    n = len(pool)
-    asked = seen.get(given.model) or next(iter(seen.values()))
-    local = seen.get("local") or asked
-    logits = {name: view.logits[:n] for name, view in seen.items()}
-    if source.y.ndim > 1:
-        return _by_position(given, logits, local.features[:n], count)
-    alphas = {
-        name: np.asarray(evidential.alpha(a, given.evidence))
-        for name, a in logits.items()
+    asked = views.get(given.model) or next(iter(views.values()))
+    of = {name: view._asdict() for name, view in views.items()}
+    both = {
+        f"{what}_{name}": of[name][what] if name in of else None
+        for what in ("logits", "alpha")
+        for name in ("global", "local")
     }
-    features = (
-        local.features if given.method in ("feal", "logo") else (asked.features)
-    )
-    y = source.y[labelled]
-    evidence = active.Evidence(
-        logits_global=logits.get("global"),
-        logits_local=logits.get("local"),
-        alpha_global=alphas.get("global"),
-        alpha_local=alphas.get("local"),
-        features=features[:n],
-        labelled_features=features[n:] if len(features) > n else None,
-        class_share=np.bincount(y, minlength=classes),
-    )
+    local = given.method in ("feal", "logo")
     picked = active.choose(
         given.method,
-        evidence,
+        active.Evidence(
+            **both,
+            features=views["local"].features if local else asked.features,
+            labelled_features=asked.labelled,
+            class_share=share,
+        ),
         count,
         key,
         model=given.model,
-        neighbours=given.neighbours,
-        threshold=given.threshold,
-        fill=given.fill,
+        **_relaxation(given),
     )
-    return picked, _score(given, logits, alphas)
+    return picked, _score(given, views)
 
 
-def _score(given: Active, logits: Any, alphas: Any) -> np.ndarray | None:
+def _score(given: Active, views: dict[str, _View]) -> np.ndarray | None:
     """What a report shows of a method that goes by one number."""
     if given.method == "feal":
-        found = active.calibrated_evidential(alphas["global"], alphas["local"])
-    elif given.method in coreset.UNCERTAINTIES:
-        one = logits[given.model]
-        found = coreset.uncertainty_score(one, given.method)
-    else:
-        return None
-    return np.asarray(found)
+        alphas = (views[name].alpha for name in ("global", "local"))
+        return np.asarray(active.calibrated_evidential(*alphas))
+    if given.method in coreset.UNCERTAINTIES:
+        logits = views[given.model].logits
+        return np.asarray(coreset.uncertainty_score(logits, given.method))
+    return None
 
 
 def _by_position(
-    given: Active, logits: Any, features: np.ndarray, count: int
+    given: Active, views: dict[str, _View], count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Means over positions, of logits [N, ..., K]."""
-    mean = lambda a: np.asarray(a).reshape(len(a), -1).mean(1)  # noqa: E731
+    """As `_pick`, by means over positions."""
+
+    def mean(values: Any) -> np.ndarray:
+        return np.asarray(values).reshape(len(values), -1).mean(1)
+
     if given.method != "feal":
-        one = logits[given.model]
-        flat = one.reshape(-1, one.shape[-1])
-        each = coreset.uncertainty_score(flat, given.method)
-        score = mean(np.asarray(each).reshape(one.shape[:-1]))
+        logits = views[given.model].logits
+        each = coreset.uncertainty_score(
+            logits.reshape(-1, logits.shape[-1]), given.method
+        )
+        score = mean(np.asarray(each).reshape(logits.shape[:-1]))
         return np.argsort(-score, kind="stable")[:count], score
-    alphas = {k: evidential.alpha(a, given.evidence) for k, a in logits.items()}
-    known = mean(evidential.differential_entropy(alphas["global"]))
-    spread = known.max() - known.min()
-    weight = (
-        (known - known.min()) / spread if spread > 0 else np.ones_like(known)
-    )
-    score = weight * sum(
-        mean(evidential.expected_entropy(alphas[k]))
-        for k in ("global", "local")
-    )
-    picked = active.relax(
-        score,
-        features,
-        count,
-        neighbours=given.neighbours,
-        threshold=given.threshold,
-        fill=given.fill,
-    )
+    known = mean(evidential.differential_entropy(views["global"].alpha))
+    low, spread = known.min(), np.ptp(known)
+    weight = (known - low) / spread if spread > 0 else np.ones_like(known)
+    doubts = [
+        mean(evidential.expected_entropy(v.alpha)) for v in views.values()
+    ]
+    score = weight * np.sum(doubts, 0)
+    features = views["local"].features
+    picked = active.relax(score, features, count, **_relaxation(given))
     return np.asarray(picked), score
 
 
+def _relaxation(given: Active) -> dict[str, Any]:
+    return {
+        "neighbours": given.neighbours,
+        "threshold": given.threshold,
+        "fill": given.fill,
+    }
+
+
 def _pooled(x: jax.Array) -> jax.Array:
-    """Features of a place of their own become means of 3 x 3 fields."""
-    if x.ndim != 4 or x.shape[1] < _BINS or x.shape[2] < _BINS:
-        return x
-    sides = []
-    for side in x.shape[1:3]:
-        edges = np.linspace(0, side, _BINS + 1).astype(int)
-        owner = np.searchsorted(edges, np.arange(side), "right") - 1
-        hot = np.eye(_BINS, dtype=np.float32)[owner]
-        sides.append(hot / hot.sum(0))
-    return jnp.einsum("bhwc,hi,wj->bijc", x, *sides)
+    """Features of a place of their own become means of 3 x 3 parts (feal 4.4).
+
+    Inputs of a last layer that is no convolution stay.
+    """
+    return pooling.flat_means(x) if x.ndim == 4 else x

@@ -38,7 +38,7 @@ def make(names: Sequence[str], classes: int, positions: bool) -> SiteScore:
     evaluation in the released code of FEAL, feal 6). Dice, 2 |A and B| /
     (|A| + |B|) over all positions of a site, is a mean over the classes but
     the first, the background, that are there or were told. Sites without an
-    example count nowhere.
+    example are NaN and count nowhere.
 
     Args:
         names: of the C sites.
@@ -80,8 +80,9 @@ def make(names: Sequence[str], classes: int, positions: bool) -> SiteScore:
             f"worst_{name}": jnp.where(seen_C, score_C, 1).min(),
         }
         if len(names) <= _NAMED:
+            shown_C = jnp.where(seen_C, score_C, jnp.nan)
             more |= {
-                f"{name}/{site}": score_C[c] for c, site in enumerate(names)
+                f"{name}/{site}": shown_C[c] for c, site in enumerate(names)
             }
         return found | more
 

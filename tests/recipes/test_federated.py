@@ -400,6 +400,7 @@ def test_balanced_accuracy_is_scikit_learns_by_site():
     np.testing.assert_allclose(found["balanced_accuracy/x"], each[0], 1e-6)
     np.testing.assert_allclose(found["balanced_accuracy/y"], each[1], 1e-6)
     np.testing.assert_allclose(found["balanced_accuracy"], np.mean(each), 1e-6)
+    assert np.isnan(found["balanced_accuracy/z"])
     np.testing.assert_allclose(
         found["worst_balanced_accuracy"], min(each), 1e-6
     )

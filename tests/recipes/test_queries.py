@@ -9,7 +9,7 @@ from jaxedge.core.checks import UsageError
 from jaxedge.core.keys import stream
 from jaxedge.data import make_source
 from jaxedge.learn import active, evidential
-from jaxedge.recipes import federated, queries, settings
+from jaxedge.recipes import evidence, federated, queries, settings
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -134,7 +134,7 @@ def test_a_client_asks_alone(asked):
     first, second = follow(recipe, source, state, 2)
     own = np.flatnonzero(source.aux["site"] == 2)
     given = queries.Active("badge", 3, 4, 2)
-    ask = queries.asker(given, recipe, 3, source)
+    ask = queries.asker(given, recipe, 3, source, evidence.Evidence())
     variables = recipe.finish(state)
     key = stream(jax.random.key(3), "q", 1)
     found = ask(
@@ -158,7 +158,7 @@ def test_labels_by_position_are_asked_by_means(config, method):
     x = RNG.normal(size=(12, 6, 6, 1)).astype(np.float32)
     y = RNG.integers(0, 2, (12, 6, 6))
     source = make_source(x, y, classes=("a", "b"), name="t", split="train")
-    given = queries.Active(method, 2, 3, 1, evidence="squared")
+    given = queries.Active(method, 2, 3, 1)
     w = RNG.normal(size=(1, 2)).astype(np.float32)
 
     class Inner:
@@ -166,7 +166,7 @@ def test_labels_by_position_are_asked_by_means(config, method):
         def forward(variables, x):
             return hardware.dot(x, variables["params"]["w"])
 
-    ask = queries.asker(given, Inner, 2, source)
+    ask = queries.asker(given, Inner, 2, source, evidence.Evidence())
     labelled = np.zeros(12, bool)
     labelled[:2] = True
     server, own = ({"params": {"w": a}} for a in (w, 2 * w))
@@ -189,4 +189,29 @@ def test_other_methods_need_one_label_an_example(config):
         queries.Active, {"method": "badge", "initial": 1, "budget": 1}, "active"
     )
     with pytest.raises(UsageError, match="has a label a position"):
-        queries.asker(given, None, 2, source)
+        queries.asker(given, None, 2, source, evidence.Evidence())
+
+
+def test_evidence_is_asked_for_its_expected_probabilities():
+    """Entropy of alpha / S, and not of the softmax of the same numbers."""
+    x = RNG.normal(size=(9, 1, 1, 4)).astype(np.float32)
+    source = make_source(
+        x, np.arange(9) % 3, classes=tuple("abc"), name="t", split="train"
+    )
+    w = 3 * RNG.normal(size=(4, 3)).astype(np.float32)
+
+    class Inner:
+        @staticmethod
+        def forward(variables, x):
+            return hardware.dot(x[:, 0, 0], variables["params"]["w"])
+
+    told = evidence.Evidence("digamma")
+    ask = queries.asker(queries.Active("entropy", 1, 2), Inner, 3, source, told)
+    found = ask(
+        source, np.zeros(9, bool), 1, jax.random.key(0),
+        {"params": {"w": w}}, None,
+    )  # fmt: skip
+    alpha = np.maximum(x[:, 0, 0] @ w, 0) + 1
+    p = alpha / alpha.sum(1, keepdims=True)
+    want = -(p * np.log(p)).sum(1)
+    np.testing.assert_allclose(found.score, want, rtol=1e-4)
