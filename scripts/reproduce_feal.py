@@ -49,7 +49,7 @@ class Entry(NamedTuple):
 ENTRIES = {
     "feal_cells": Entry(
         "White blood cells of three laboratories (530 cells to learn from), a"
-        " ResNet-8 of 8 channels",
+        " CNN of 16 and 32 channels",
         "cells",
     ),
     "feal_heart": Entry(
