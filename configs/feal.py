@@ -83,6 +83,7 @@ def get_config(variant: str = "cells") -> ConfigDict:
             "score": "accuracy",
             "devices": "one",
             "dtype": "float32",
+            "watch": False,
         }
     )
     c.hardware = defaults.hardware("ideal")

@@ -10,7 +10,7 @@ round.
 Letters: C clients, N examples of all clients, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import functools
 import os
 from types import ModuleType
@@ -22,6 +22,7 @@ import numpy as np
 from jaxedge import data
 from jaxedge.core import checks
 from jaxedge.data import sites
+from jaxedge.learn import evidential
 from jaxedge.learn import federated as rules
 from jaxedge.recipes import (
     classifier,
@@ -391,8 +392,20 @@ def assemble(
         ),
         rounds=Rounds(1, len(clients), batches),
         merge=None,
+        probability=_probability(given.evidence, inner),
     )
     return plan, recipe
+
+
+def _probability(
+    told: evidence.Evidence, inner: Recipe
+) -> Callable[[jax.Array], jax.Array] | None:
+    """How logits become probabilities: the expected ones of evidence."""
+    if not told.evidential:
+        return inner.probability
+    return lambda logits: evidential.probability(
+        evidential.alpha(logits, told.activation)
+    )
 
 
 def _plan(

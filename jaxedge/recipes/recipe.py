@@ -98,6 +98,8 @@ class Recipe(NamedTuple):
             have learned; None where a recipe cannot.
         trial: state -> variables by which the best epoch is chosen, where they
             are not those of `finish`: a network for one chip, on that chip.
+        probability: outputs of `forward` with classes on the last axis -> the
+            probability of each; None is softmax.
     """
 
     init: Callable[[jax.Array], Any]
@@ -118,6 +120,7 @@ class Recipe(NamedTuple):
     subset: Subset | None = None
     rounds: Rounds | None = None
     merge: Callable[[Any, Any, Any], Any] | None = None
+    probability: Callable[[jax.Array], jax.Array] | None = None
 
 
 def mean(

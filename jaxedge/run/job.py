@@ -30,6 +30,7 @@ from jaxedge.run import (
     loop,
     macros,
     metrics,
+    reliability,
     report,
     settle,
     study,
@@ -410,13 +411,10 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
     if isinstance(job.spec, sram.Spec):
         config = job.spec.config
         drawn |= macros.collect(config, stream(job.key, "converters"))
-    drawn |= exhibits.collect(
-        job.recipe,
-        exhibits.Pair(variables, settled),
-        test,
-        splits["test"].classes,
-        key,
-    )
+    pair = exhibits.Pair(variables, settled)
+    classes = splits["test"].classes
+    drawn |= exhibits.collect(job.recipe, pair, test, classes, key)
+    drawn |= reliability.collect(job.recipe, pair, test, len(classes), key)
     drawn |= _clients(job, path.parent / "chosen")
     np.savez_compressed(path, **drawn)  # type: ignore[arg-type]
 

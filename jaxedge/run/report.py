@@ -21,6 +21,7 @@ from jaxedge.run import (
     macros,
     metrics,
     page,
+    reliability_page,
     results,
     study_page,
     text,
@@ -91,6 +92,7 @@ def _body(workdir: Path, summary: Json) -> str:
             page.section("Stress", study_page.stressed(study, summary)),
             study_page.others(workdir / "studies", summary),
             exhibit_page.section(pictures, summary["score"]),
+            reliability_page.section(pictures, summary),
             page.section("Mask", _mask(pictures)),
             macros.section(summary, pictures)
             or page.section("One chip's cells", _maps(pictures)),
