@@ -223,7 +223,7 @@ def draw(name: str, content: Mapping[str, Any], path: Path) -> None:
         rows = [r for r in runs if r["method"] == method]
         if method == ALL:
             mean = 100 * np.mean([r["last"] for r in rows])
-            ax.axhline(mean, color=canvas.INK, lw=1, ls=":", label=ALL)
+            ax.axhline(float(mean), color=canvas.INK, lw=1, ls=":", label=ALL)
             continue
         x = [point["labelled"] for point in rows[0]["curve"]]
         y = [[100 * p["score"] for p in r["curve"]] for r in rows]
