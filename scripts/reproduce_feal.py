@@ -100,22 +100,27 @@ def _run(
     stop: loop.Stop,
 ) -> dict[str, Any]:
     """Trains, and reads the curve of the test split."""
-    options = main.parse(
-        [
-            f"--config={CONFIG}:{variant}",
-            f"--config.active.method={'all' if method == ALL else method}",
-            f"--config.seed={seed}",
-            "--config.train.watch=true",
-            f"--workdir={folder}",
-            *rest,
+    flags = [
+        f"--config={CONFIG}:{variant}",
+        f"--config.active.method={'all' if method == ALL else method}",
+        f"--config.seed={seed}",
+        "--config.train.watch=true",
+        f"--workdir={folder}",
+        *rest,
+    ]
+    if method == ALL:  # As many rounds as the others have between queries.
+        every = main.parse(flags).config.active.every
+        flags += [
+            f"--config.train.{name}={every}"
+            for name in ("epochs", "evaluate_every", "checkpoint_every")
         ]
-    )
+    options = main.parse(flags)
     resolved = job.resolve(options.config, options.data_root)
     found, _ = trained(resolved, folder, stop)
     config = options.config
     rows = [json.loads(row) for row in (folder / "metrics.jsonl").open()]
     labels = {r["epoch"]: r["labelled"] for r in rows if r["phase"] == "train"}
-    every = config.active.every if method != ALL else config.train.epochs
+    every = config.active.every
     curve = [
         {
             "labelled": int(labels[row["epoch"]]),
