@@ -73,7 +73,14 @@ VERSIONED = {
 TRANSFORMED = re.compile("jit|vmap|compil|transform|gradient|slope|contract")
 # Files of long processes and trainings, which begin first: with a long file at
 # the end, one of two workers would wait for the other.
-LONG = ("test_kill", "test_docs", "test_job", "test_main", "test_hosts")
+LONG = (
+    "test_deployment",
+    "test_kill",
+    "test_docs",
+    "test_job",
+    "test_main",
+    "test_hosts",
+)
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
