@@ -26,7 +26,10 @@ numbers are of the first. Unknown: tables of numbers, hours, other widths,
 CIFAR-10, the start of its MobileNetV2 (72.56 % in full precision). There is no
 loader of CIFAR-100.
 
-Ours: not finished, so no result is claimed.
+Ours, so far: with a tenth of the images adaptive selection is level with random
+selection that is drawn anew as often (docs/results/coreset_resnet.md, two
+seeds); the rest is not finished. The published ResNet-8 has seen the images of
+the validation split, so that split flatters what fits the training images.
 """
 
 from typing import Any
@@ -98,6 +101,16 @@ def get_config(variant: str = "resnet") -> ConfigDict:
     return c
 
 
+def _resnet(c: Any) -> None:
+    # Our choices, by the validation split. The paper's ResNets are taught by a
+    # larger one; here, by the network in full precision that it starts from.
+    c.distill.teacher = "resnet8_cifar10_mlperf_tiny"
+    c.optimizer.learning_rate = 0.002
+    # The last state is the one that is kept: the best of a few looks at 1,000
+    # images is chosen by chance, and spreads seeds more than methods do.
+    c.train.update({"epochs": 40, "evaluate_every": 40})
+
+
 def _float(c: Any) -> None:
     c.model.update({"name": "mobilenet", "widths": (50,)})
     c.quantize.update({"weights": None, "inputs": None})
@@ -144,6 +157,7 @@ def _imagenet(c: Any) -> None:
 
 
 _CHANGES = {
+    "resnet": _resnet,
     "float": _float,
     "mobilenet": _mobilenet,
     "quick": _quick,
