@@ -193,7 +193,7 @@ def test_features_are_what_the_last_layer_is_fed(config):
         given.model, jnp.asarray(X[:1]), 3, None
     )
     variables = model.init(jax.random.key(0), X[:1])
-    seen = coresets.observer(model)(variables, splits["train"])
+    seen = coresets.observer(model.apply)(variables, splits["train"])
     kernel = np.float64(variables["params"]["Dense_1"]["kernel"])
     np.testing.assert_allclose(
         seen.features @ kernel, seen.logits, rtol=1e-4, atol=1e-5
