@@ -224,6 +224,7 @@ def draw(name: str, content: Mapping[str, Any], path: Path) -> None:
     """Labelled examples against the score, a line a method."""
     runs = content["runs"]
     fig, (ax,) = canvas.figure(7, 4.2)
+    others = ["one of the others"]  # Once in the legend.
     for method in _methods(runs):
         rows = [r for r in runs if r["method"] == method]
         if method == ALL:
@@ -236,7 +237,7 @@ def draw(name: str, content: Mapping[str, Any], path: Path) -> None:
         colour = _COLOURS.get(method, canvas.SKY)
         ax.plot(
             x, mean, "o-", color=colour, ms=3, lw=1.8 if loud else 0.8,
-            label=method if loud else None,
+            label=method if loud else others.pop() if others else None,
         )  # fmt: skip
         if loud and len(rows) > 1:
             sd = np.std(y, 0, ddof=1)
