@@ -27,8 +27,8 @@ def by_patches(on: bool = True) -> Iterator[None]:
 
     Equal but for rounding, in the memory of the patches. On a CPU the gradient
     of a convolution inside a loop of a program (`lax.scan`, `while_loop`,
-    `map`, `cond`) is some 20 times slower than outside (jax issue 12868); that
-    of such a product is not. Grouped convolutions stay as they are, and so
+    `map`, `cond`) is far slower than outside (jax issue 12868); that of such a
+    product is not. Grouped convolutions stay as they are, and so
     does what JAX has traced before.
 
     Args:

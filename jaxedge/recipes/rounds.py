@@ -150,18 +150,14 @@ def update(plan: Plan, state: State, batch: Round) -> tuple[State, Sums]:
     return merged(plan, state, fed, own, labelled), sums
 
 
-def told(
-    info: rules.Info, labelled: jax.Array, moved_C: jax.Array | None = None
-) -> Sums:
+def told(info: rules.Info, labelled: jax.Array, moved_C: jax.Array) -> Sums:
     """What a row of metrics says of a round, beside its clients' sums.
 
     Args:
         info: of the round.
         labelled: examples of all clients.
-        moved_C: how far each client moved in what is learned; None counts the
-            running statistics that it sends too.
+        moved_C: how far each client moved in what is learned.
     """
-    moved_C = info.norms_C if moved_C is None else moved_C
     taken = info.taken_C.sum()
     return {
         "clients/total": taken.astype(jnp.float32),
@@ -202,12 +198,12 @@ def train(
     opt = opt._replace(inner=optimizers.set_rate(opt.inner, rate))
     own = state.base._replace(step=client.step, key=key, opt=opt)
     own = received(own, rules.params_of(model))
-    told = {"share": part.share, "age": age.astype(jnp.float32)}
+    known = {"share": part.share, "age": age.astype(jnp.float32)}
 
     def learn(own, rows, weight):
         # The steps are a loop of one program, slow for convolutions on a CPU.
         with convolution.by_patches(jax.default_backend() == "cpu"):
-            return plan.inner.update(own, take(batch, rows, weight, told))
+            return plan.inner.update(own, take(batch, rows, weight, known))
 
     def step(i, carry):
         own, sums = carry
@@ -302,9 +298,9 @@ def server(plan: Plan, key: jax.Array) -> rules.Strategy:
     )
 
 
-def take(batch: Round, rows: Any, weight: Any, told: Any = None) -> data.Batch:
+def take(batch: Round, rows: Any, weight: Any, known: Any = None) -> data.Batch:
     """Examples of a round."""
-    aux = {k: v[rows] for k, v in batch.aux.items()} | (told or {})
+    aux = {k: v[rows] for k, v in batch.aux.items()} | (known or {})
     return data.Batch(batch.x[rows], batch.y[rows], weight, aux or None)
 
 
