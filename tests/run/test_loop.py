@@ -562,3 +562,24 @@ def test_a_thread_runs_without_listening():
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_a_watched_split_is_written_and_chooses_nothing(tmp_path):
+    recipe, run = make_recipe(), Run(tmp_path / "run")
+    plain = bits(Run(tmp_path / "plain", recipe).train())
+    other = make_splits(11)["select"]
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", "accuracy")
+    state = loop.train(
+        recipe, {**SPLITS, "watch": other}, run.plan, run.key, checkpoints,
+        run.writer,
+    )  # fmt: skip
+    checkpoints.close()
+    assert bits(state) == plain
+    told = run.rows("test")
+    assert [row["epoch"] for row in told] == [1, 2, 3, 4]
+    # By hand, for the state that was kept.
+    w, epoch = np.asarray(state.w), int(state.step) // PER_EPOCH
+    right = (other.x @ w).argmax(1) == other.y
+    np.testing.assert_allclose(
+        told[epoch - 1]["accuracy"], right.mean(), rtol=1e-6
+    )
