@@ -24,12 +24,14 @@ from jaxedge.data import (
     imagenet100,
     modelnet40,
     nmnist_small,
+    phantom_volumes,
     pneumonia,
     sarcoma,
     shape_parts,
     shapenet_part,
     spoken_digits,
     text,
+    volume_folder,
     white_cells,
 )
 from jaxedge.data import sites as sites
@@ -64,8 +66,12 @@ __all__ = [
 
 ROOT_VARIABLE = "JAXEDGE_DATA"
 SPLITS = ("train", "valid", "test")
-# Data sets that come with an installed package, and those under a data root.
-BUNDLED: dict[str, Callable[[str], Source]] = {"digits": digits.read}
+# Data sets that come with an installed package or are made on the spot, and
+# those under a data root.
+BUNDLED: dict[str, Callable[..., Source]] = {
+    "digits": digits.read,
+    "phantom_volumes": phantom_volumes.read,
+}
 ON_DISK: dict[str, Callable[..., Source]] = {
     "adrenal_shapes": adrenal_shapes.read,
     "cifar10": cifar10.read,
@@ -91,6 +97,7 @@ ON_DISK: dict[str, Callable[..., Source]] = {
     "shape_parts": shape_parts.read,
     "shapenet_part": shapenet_part.read,
     "spoken_digits": spoken_digits.read,
+    "volume_folder": volume_folder.read,
     "white_cells": white_cells.read,
     **{name: functools.partial(text.read, name) for name in text.TEXTS},
 }
@@ -112,6 +119,8 @@ SITES = {
     "sarcoma_modalities": sarcoma.SITES,
     "white_cells": white_cells.SITES,
 }
+# Data sets that take options; see their modules' `read`.
+OPTIONAL = ("phantom_volumes", "volume_folder", *text.TEXTS)
 # Folders of the data root that are not named as their data sets.
 _FOLDERS = {
     "adrenal_shapes": "adrenalmnist3d",
@@ -138,12 +147,12 @@ def load(
     """The named split of a named data set, checked and ready to use.
 
     Args:
-        name: "digits" (bundled), or one of `ON_DISK` (under the data root).
+        name: one of `BUNDLED`, or of `ON_DISK` (under the data root).
         split: "train", "valid" or "test".
         root: the folder with one folder a data set; by default that of the
             environment variable JAXEDGE_DATA. A bundled data set needs none
             and does not look at it.
-        **options: of a text, see `text.read`; other data sets have none.
+        **options: of one of `OPTIONAL`, see `read` of its module.
 
     Returns:
         The source; each data set's module states its shapes and scaling, and
@@ -158,13 +167,13 @@ def load(
         known = [*BUNDLED, *ON_DISK]
         raise checks.unknown("data set", name, known, most=len(known))
     checks.choice("split", split, SPLITS)
-    if options and name not in text.TEXTS:
+    if options and name not in OPTIONAL:
         raise checks.UsageError(
             f"{', '.join(options)} is asked of the data set {name!r}, but only"
-            f" a text has it: {', '.join(text.TEXTS)}."
+            f" these have options: {', '.join(OPTIONAL)}."
         )
     if name in BUNDLED:
-        return BUNDLED[name](split)
+        return BUNDLED[name](split, **options)
     folder = _FOLDERS.get(name, name)
     found = find_root(f"the data set {name!r}", folder, root)
     return ON_DISK[name](split, found, **options)

@@ -2,5 +2,6 @@
 
 from jaxedge.features import audio as audio
 from jaxedge.features import points as points
+from jaxedge.features import radiomics as radiomics
 
-__all__ = ["audio", "points"]
+__all__ = ["audio", "points", "radiomics"]

@@ -1,7 +1,7 @@
 """Convolutions on any hardware, and the patches that vectors are made of.
 
-Letters: B batch, S axes of an image, H height, W width, I inputs, O outputs,
-G groups.
+Letters: B batch, S axes of an image, D depth, H height, W width, I inputs,
+O outputs, G groups.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,9 @@ from jaxedge.core import checks
 from jaxedge.hardware.weights import Weight, check_fan, matmul, multiply
 
 Padding = str | Sequence[tuple[int, int]]
+
+# The axes of an image and of a volume, for messages.
+_AXES = {2: "height and width", 3: "depth, height and width"}
 
 _BY_PATCHES = contextvars.ContextVar("by_patches", default=False)
 
@@ -72,47 +75,52 @@ def conv(
     groups: int = 1,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """Convolves images with a kernel on any hardware.
+    """Convolves images or volumes with a kernel on any hardware.
 
     Hardware whose converters see one vector at a time gets every patch as a
-    vector of h * w * I inputs (device_physics D.7).
+    vector of h * w * I inputs (device_physics D.7), of volumes d * h * w * I.
 
     Args:
-        x: [B, H, W, G * I], floating point.
-        w: array or hardware leaf of shape [h, w, I, O].
-        strides: one number, or one for each of H and W.
-        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        x: [B, H, W, G * I] or [B, D, H, W, G * I], floating point.
+        w: array or hardware leaf of shape [h, w, I, O] or [d, h, w, I, O].
+        strides: one number, or one for each of (D,) H and W.
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)), of volumes
+            with a pair for the depth before these.
         dilation: distance between neighbours in the kernel, one number or
-            one for each of H and W.
+            one for each of (D,) H and W.
         groups: parts of the channels, [G]: each part of the inputs makes its
             part of the outputs. As many as there are input channels make the
             convolution depthwise.
         key: read key, consumed; None reads without noise.
 
     Returns:
-        [B, H', W', O], dtype of `x`.
+        [B, (D',) H', W', O], dtype of `x`.
 
     Raises:
         UsageError: when the shapes do not fit.
     """
     x = jnp.asarray(x)
-    if len(w.shape) != 4 or x.ndim != 4:
+    axes = len(w.shape) - 2
+    if axes not in _AXES or x.ndim != axes + 2:
         raise checks.UsageError(
-            f"conv needs x [B, H, W, I] and a kernel [h, w, I, O], got"
-            f" {x.shape} and {tuple(w.shape)}."
+            f"conv needs x [B, H, W, I] and a kernel [h, w, I, O], or a volume"
+            f" [B, D, H, W, I] and a kernel [d, h, w, I, O], got {x.shape} and"
+            f" {tuple(w.shape)}."
         )
     checks.whole("groups", groups, 1)
-    if w.shape[3] % groups:
+    *sizes, inputs, outputs = w.shape
+    if outputs % groups:
         raise checks.UsageError(
-            f"{w.shape[3]} outputs do not fall into {groups} equal groups; the"
+            f"{outputs} outputs do not fall into {groups} equal groups; the"
             " last axis of the kernel must be a multiple of groups."
         )
-    check_fan("conv", x, w.shape[2] * groups)
-    dilation = _pair("dilation is", dilation)
-    strides = _pair("strides are", strides)
-    reach = _reach(w.shape[:2], dilation)
-    pads = _pads(x.shape[1:3], reach, strides, padding)
-    window = Window(tuple(w.shape[:2]), strides, pads, dilation, (1, 1), groups)
+    check_fan("conv", x, inputs * groups)
+    dilation = _numbers("dilation is", dilation, axes)
+    strides = _numbers("strides are", strides, axes)
+    reach = _reach(sizes, dilation)
+    pads = _pads(x.shape[1:-1], reach, strides, padding)
+    near = (1,) * axes
+    window = Window(tuple(sizes), strides, pads, dilation, near, groups)
     return convolve(x, w, window, key)
 
 
@@ -124,6 +132,9 @@ def convolve(
     precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     """Convolves over any number of axes; shapes are not checked.
+
+    On a CPU a volume is convolved slice by slice, if its channels are one
+    group: XLA's convolution of volumes takes ten times as long there.
 
     Args:
         x: [B, *S, G * I].
@@ -141,15 +152,21 @@ def convolve(
     image = (0, axes + 1, *range(1, axes + 1))
     kernel = (axes + 1, axes, *range(axes))
     inputs = x.shape[-1] // window.groups
-    unrolled = _BY_PATCHES.get() and window.groups == 1
+    alone = window.groups == 1
+    unrolled = _BY_PATCHES.get() and alone
+    sliced = alone and window.spread == (1, 1, 1)
+    sliced = sliced and jax.default_backend() == "cpu"
 
     def product(x: jax.Array, matrix: jax.Array) -> jax.Array:
         if unrolled:
             flat = matrix.reshape(-1, matrix.shape[-1]).astype(x.dtype)
             return jnp.matmul(_unroll(x, window), flat, precision=precision)
+        w = matrix.reshape(*window.sizes, inputs, -1).astype(x.dtype)
+        if sliced:
+            return _by_slices(x, w, window, precision)
         return jax.lax.conv_general_dilated(
             x,
-            matrix.reshape(*window.sizes, inputs, -1).astype(x.dtype),
+            w,
             window.strides,
             window.padding,
             lhs_dilation=window.spread,
@@ -169,27 +186,29 @@ def patches(
     window: Sequence[int],
     strides: Sequence[int],
     padding: Padding,
-    dilation: Sequence[int] = (1, 1),
+    dilation: Sequence[int] | None = None,
 ) -> jax.Array:
-    """Unrolls images into the vectors that a kernel meets.
+    """Unrolls images or volumes into the vectors that a kernel meets.
 
     Shifted slices instead of a convolution with a one-hot kernel: faster on
     CPU, and with a gradient that is fast inside scans.
 
     Args:
-        x: [B, H, W, I].
-        window: kernel height and width.
-        strides: one for each of H and W.
+        x: [B, H, W, I] or [B, D, H, W, I].
+        window: kernel height and width, before them its depth if it has one.
+        strides: one for each of (D,) H and W.
         padding: as in `conv`.
-        dilation: one for each of H and W.
+        dilation: one for each of (D,) H and W; None is 1.
 
     Returns:
-        [B, H', W', h * w * I], in the order of a kernel reshaped to [-1, O].
+        [B, (D',) H', W', (d *) h * w * I], in the order of a kernel reshaped
+        to [-1, O].
     """
-    strides, dilation = tuple(strides), tuple(dilation)
+    near = (1,) * len(window)
+    strides, dilation = tuple(strides), tuple(dilation or near)
     reach = _reach(window, dilation)
-    pads = _pads(x.shape[1:3], reach, strides, padding)
-    return _unroll(x, Window(tuple(window), strides, pads, dilation, (1, 1)))
+    pads = _pads(x.shape[1:-1], reach, strides, padding)
+    return _unroll(x, Window(tuple(window), strides, pads, dilation, near))
 
 
 def _by_vector(
@@ -211,6 +230,45 @@ def _by_vector(
     y = mapped(parts, w.split(groups), key, jnp.arange(groups))
     y = jnp.moveaxis(y, 0, -2)
     return y.reshape(*y.shape[:-2], -1)
+
+
+def _by_slices(
+    x: jax.Array,
+    w: jax.Array,
+    window: Window,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    """A volume as a batch of images, with the depths of a kernel as channels.
+
+    Args:
+        x: [B, D, H, W, I].
+        w: [d, h, w, I, O].
+        window: of one group, and no spread.
+        precision: of the product.
+
+    Returns:
+        [B, D', H', W', O].
+    """
+    along = Window(
+        (window.sizes[0], 1, 1),
+        (window.strides[0], 1, 1),
+        (window.padding[0], (0, 0), (0, 0)),
+        (window.dilation[0], 1, 1),
+        (1, 1, 1),
+    )
+    x = _unroll(x, along)  # [B, D', H, W, d * I]
+    batch, depth = x.shape[:2]
+    w = jnp.moveaxis(w, 0, 2).reshape(*window.sizes[1:], x.shape[-1], -1)
+    y = jax.lax.conv_general_dilated(
+        x.reshape(-1, *x.shape[2:]),
+        w,
+        window.strides[1:],
+        window.padding[1:],
+        rhs_dilation=window.dilation[1:],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision,
+    )
+    return y.reshape(batch, depth, *y.shape[1:])
 
 
 def _unroll(x: jax.Array, window: Window) -> jax.Array:
@@ -245,19 +303,21 @@ def _reach(sizes: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
     return tuple((k - 1) * d + 1 for k, d in zip(sizes, dilation, strict=True))
 
 
-def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """Numbers for H and W."""
+def _numbers(
+    name: str, value: int | Sequence[int], axes: int
+) -> tuple[int, ...]:
+    """A number for each axis of the image."""
     try:
-        pair = np.asarray(value)
+        each = np.asarray(value)
     except ValueError:  # ragged
-        pair = np.zeros(0)
-    pair = np.broadcast_to(pair, 2) if pair.ndim == 0 else pair
-    if pair.shape != (2,) or pair.dtype.kind not in "iu" or (pair < 1).any():
+        each = np.zeros(0)
+    each = np.broadcast_to(each, axes) if each.ndim == 0 else each
+    if each.shape != (axes,) or each.dtype.kind not in "iu" or (each < 1).any():
         raise checks.UsageError(
             f"{name} {value!r}, but must be one whole number of at least 1,"
-            " or one for each of height and width."
+            f" or one for each of {_AXES[axes]}."
         )
-    return int(pair[0]), int(pair[1])
+    return tuple(int(n) for n in each)
 
 
 def _pads(
@@ -275,10 +335,11 @@ def _pads(
         pads = np.asarray(padding)
     except ValueError:  # ragged
         pads = np.zeros(0)
-    if pads.shape != (2, 2):
+    if pads.shape != (len(image), 2):
+        front = "(front, back), " if len(image) == 3 else ""
         raise checks.UsageError(
             f"padding is {padding!r}, but must be 'SAME', 'VALID' or"
-            " ((top, bottom), (left, right))."
+            f" ({front}(top, bottom), (left, right))."
         )
     padded = [int(n + p.sum()) for n, p in zip(image, pads, strict=True)]
     if any(n < k for n, k in zip(padded, reach, strict=True)):
@@ -287,4 +348,4 @@ def _pads(
             f" {tuple(padded)} after padding; pad with 'SAME' or use a smaller"
             " window."
         )
-    return tuple((int(pads[i, 0]), int(pads[i, 1])) for i in range(2))
+    return tuple((int(pads[i, 0]), int(pads[i, 1])) for i in range(len(pads)))

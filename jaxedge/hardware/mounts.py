@@ -158,7 +158,7 @@ def program(
         there, else a `Mounted`.
     """
     shape = tuple(w.shape)
-    if len(shape) in (2, 4) and mount.like(natural(shape), shape):
+    if len(shape) in weights.RANKS and mount.like(natural(shape), shape):
         return weights.program(key, w, spec)
     place = functools.partial(weights.program, spec=spec)
     for _ in range(mount.lead):

@@ -23,6 +23,8 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 # How the names of tables end: of arrays that are looked up, and multiply
 # nothing.
 TABLE = "embedding"
+# Of matrices, and of kernels of images and of volumes.
+RANKS = (2, 4, 5)
 
 
 class Weight:
@@ -113,8 +115,8 @@ def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
 
     Args:
         key: chip key, consumed.
-        w: array [I, O] or [h, w, I, O], or a leaf that the hardware can
-            program (`MaskedRandom`, `Ranged`).
+        w: array [I, O], [h, w, I, O] or [d, h, w, I, O], or a leaf that the
+            hardware can program (`MaskedRandom`, `Ranged`).
         spec: the hardware, for example `crossbar.Spec`.
 
     Returns:
@@ -129,10 +131,10 @@ def program(key: jax.Array, w: jax.Array | Weight, spec: Spec) -> Weight:
             f"a {type(w).__name__} is programmed already; program the trained"
             " weights instead of the chip."
         )
-    if len(w.shape) not in (2, 4):
+    if len(w.shape) not in RANKS:
         raise checks.UsageError(
-            f"hardware holds weights [I, O] or [h, w, I, O], got shape"
-            f" {tuple(w.shape)}."
+            f"hardware holds weights [I, O], [h, w, I, O] or [d, h, w, I, O],"
+            f" got shape {tuple(w.shape)}."
         )
     if not math.prod(w.shape):
         raise checks.UsageError(
@@ -255,7 +257,7 @@ def deploy(
     paths: list[str] = []
 
     def note(path: str, leaf: Any) -> None:
-        if is_weight(leaf) or jnp.ndim(leaf) in (2, 4):
+        if is_weight(leaf) or jnp.ndim(leaf) in RANKS:
             paths.append(path)
 
     map_named(note, params, is_leaf=is_weight)

@@ -3,6 +3,7 @@
 from jaxedge.learn import active as active
 from jaxedge.learn import calibration as calibration
 from jaxedge.learn import coreset as coreset
+from jaxedge.learn import decorrelate as decorrelate
 from jaxedge.learn import distill as distill
 from jaxedge.learn import evidential as evidential
 from jaxedge.learn import federated as federated
@@ -15,6 +16,7 @@ __all__ = [
     "active",
     "calibration",
     "coreset",
+    "decorrelate",
     "distill",
     "evidential",
     "federated",

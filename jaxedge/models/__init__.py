@@ -17,6 +17,7 @@ from jaxedge.models import mobilenet as mobilenet
 from jaxedge.models import packed as packed
 from jaxedge.models import pooling as pooling
 from jaxedge.models import quantized as quantized
+from jaxedge.models import radiomics_net as radiomics_net
 from jaxedge.models import resnet as resnet
 from jaxedge.models import similarity as similarity
 from jaxedge.models import sret as sret
@@ -24,6 +25,7 @@ from jaxedge.models import swin as swin
 from jaxedge.models import transformer as transformer
 from jaxedge.models import unet2d as unet2d
 from jaxedge.models import vit as vit
+from jaxedge.models import volume_layers as volume_layers
 from jaxedge.models.cnn import Cnn as Cnn
 from jaxedge.models.crnn import Crnn as Crnn
 from jaxedge.models.efficientnet import EfficientNet as EfficientNet
@@ -34,6 +36,7 @@ from jaxedge.models.mlp import Mlp as Mlp
 from jaxedge.models.mobilenet import MobileNetV2 as MobileNetV2
 from jaxedge.models.pointset import PointClassifier as PointClassifier
 from jaxedge.models.pointset import PointSegmenter as PointSegmenter
+from jaxedge.models.radiomics_net import RadiomicsNet as RadiomicsNet
 from jaxedge.models.resnet import ResNet as ResNet
 from jaxedge.models.resnet_large import LargeResNet as LargeResNet
 from jaxedge.models.unet import Unet as Unet
@@ -52,6 +55,7 @@ __all__ = [
     "MobileNetV2",
     "PointClassifier",
     "PointSegmenter",
+    "RadiomicsNet",
     "ResNet",
     "Unet",
     "Unet2D",
@@ -69,6 +73,7 @@ __all__ = [
     "packed",
     "pooling",
     "quantized",
+    "radiomics_net",
     "resnet",
     "similarity",
     "sret",
@@ -76,4 +81,5 @@ __all__ = [
     "transformer",
     "unet2d",
     "vit",
+    "volume_layers",
 ]

@@ -11,6 +11,7 @@ from jaxedge.recipes import in_memory as in_memory
 from jaxedge.recipes import language as language
 from jaxedge.recipes import pretrained as pretrained
 from jaxedge.recipes import quantization_aware as quantization_aware
+from jaxedge.recipes import ridl as ridl
 from jaxedge.recipes.recipe import Recipe as Recipe
 
 RECIPES: dict[str, ModuleType] = {
@@ -22,6 +23,7 @@ RECIPES: dict[str, ModuleType] = {
     "language": language,
     "quantization_aware": quantization_aware,
     "federated": federated,
+    "ridl": ridl,
 }
 
 
@@ -44,4 +46,5 @@ __all__ = [
     "language",
     "pretrained",
     "quantization_aware",
+    "ridl",
 ]

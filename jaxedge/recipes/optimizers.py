@@ -22,8 +22,8 @@ class Optimizer(NamedTuple):
         name: "sgd", "adam" or "adamw".
         warmup: epochs in which the rate rises in equal steps before it decays.
         every: when the rate changes, "epoch" or "step".
-        decay: how it falls: "cosine" to 0, "linear" to 0, or "drop", to a tenth
-            at half of the time.
+        decay: how it falls: "cosine" to 0, "linear" to 0, "drop", to a tenth
+            at half of the time, or not, "constant".
         average: share of before in a moving average of what is learned, taken
             at every step, [0, 1); 0 keeps none.
     """
@@ -56,6 +56,7 @@ _DECAYS: dict[str, Callable[[Any], Any]] = {
     "cosine": lambda share: 0.5 * (1 + jnp.cos(jnp.pi * share)),
     "linear": lambda share: 1 - share,
     "drop": lambda share: jnp.where(share < 0.5, 1, 0.1),
+    "constant": lambda share: jnp.ones_like(share),
 }
 _KINDS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": lambda rate, momentum: optax.sgd(rate, momentum or None),

@@ -4,7 +4,7 @@ What is learned need not be the weights: a `Rule` says how learned parameters
 become the network's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -25,6 +25,10 @@ from jaxedge.recipes.recipe import Recipe, Subset, Sums
 
 # (key, batch) -> batch.
 Augment = Callable[[jax.Array, Any], Any]
+# Collection of scalars that a network sows in training, to be minimised too.
+TERMS = "terms"
+# By name the weight of such a scalar, of the steps that are done.
+Terms = Mapping[str, Callable[[jax.Array], jax.Array]]
 
 
 class Rule(NamedTuple):
@@ -164,6 +168,7 @@ def make(
     augment: Augment | None = None,
     smoothing: float = 0.0,
     loss: Loss | None = None,
+    terms: Terms | None = None,
     steps: int = 0,
     average: float = 0.0,
     dtype: str = "float32",
@@ -185,6 +190,8 @@ def make(
         smoothing: share of the target that is spread over all classes, of
             examples without `target`.
         loss: what is minimised; None is cross-entropy.
+        terms: weights of what else is minimised, means over a batch which the
+            network sows into `TERMS` in training.
         steps: of the whole training, for a rule whose penalty changes.
         average: share of what was learned before a step in a moving average
             [0, 1), which is the network in the end; 0 keeps none.
@@ -195,10 +202,12 @@ def make(
         A recipe whose batches have `x`, `y` and `weight`, and whose sums are
         loss (by labels, whatever is minimised), accuracy and those of the
         score; where ranges are learned also the share of the inputs that they
-        clip, a mean over layers; "objective" where that is another loss, and
-        "penalty" where the rule has one.
+        clip, a mean over layers; "objective" where that is another loss,
+        "penalty" where the rule has one, and the terms by name, unweighted.
     """
     paths: tuple[str, ...] = ()
+    more_terms = terms or {}
+    sown = ("batch_stats", TERMS) if terms else ("batch_stats",)
     bare = rule
     judge = cross_entropy if loss is None else loss.judge
     if placement.ranges:
@@ -294,7 +303,7 @@ def make(
             seen = {}
             if paths:
                 params, seen = calibration.tap(params, ranges.inside)
-            logits, changed = train(state, params, batch.x, read)
+            logits, changed = train(state, params, batch.x, read, sown)
             sums = judge(logits, batch)
             value = sums["loss"]
             if loss is not None:
@@ -313,6 +322,10 @@ def make(
                 more = rule.penalty(learned, state.memory, progress)
                 sums |= {"penalty": more * sums["count"]}
                 value += more
+            for name, weight in more_terms.items():
+                (term,) = changed[TERMS][name]
+                sums |= {name: term * sums["count"]}
+                value += weight(state.step) * term
             if paths:
                 used = ranges.shares(seen, paths)
                 value += ranges.penalty(learned.sizes, used)

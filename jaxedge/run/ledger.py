@@ -55,8 +55,10 @@ def count(
             continue
         counts = changed["counts"]
         for part in path[:-1]:
-            counts = counts[part.key]
+            counts = counts.get(part.key, {})
         name = "/".join(part.key for part in path[:-1])
+        if not counts:  # No answer needs it, such as a decoder for training.
+            continue
         vectors = int(sum(int(v) for v in counts["vectors"]))
         drop = (drops or {}).get(name)
         rows.append(energy.layer(name, leaf, vectors, costs, drop))

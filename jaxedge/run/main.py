@@ -1,4 +1,4 @@
-"""The command line: `jaxedge run|chips|report|teach|quantize|eval`.
+"""The command line: `jaxedge run|chips|report|teach|quantize|eval|radiomics`.
 
     jaxedge run --config=configs/x.py:arg --workdir=DIR --config.field=value
     jaxedge chips --config=configs/x.py:arg --workdir=DIR
@@ -6,6 +6,7 @@
     jaxedge teach --config=configs/x.py:arg --teacher=NAME --out=DIR
     jaxedge quantize --model=DIR --out=DIR [--config.quantize.method=fpq]
     jaxedge eval --model=DIR [--reference=DIR] [--tasks=wikitext2,piqa]
+    jaxedge radiomics IMAGE MASK --out=features.csv [--param=FILE]
 
 `run` trains, studies and reports, or goes on where it was stopped; `chips`
 studies a trained network again on the config's hardware, and sweeps what
@@ -23,7 +24,14 @@ least the share --least of its area.
 a folder of Hugging Face's transformers, a file of llama2.c, or "minilm"), and
 goes on where it was stopped; `eval` scores one, of either kind, beside the
 network that it was: --length tokens a sequence, --most sequences or questions a
-task, --out=FILE keeps the scores.
+task, --out=FILE keeps the scores. A task lm_eval:NAME is that of
+lm-evaluation-harness, where it is installed.
+
+`radiomics` writes the radiomic features of the region that a mask marks in an
+image (NRRD, NIfTI, MetaImage, DICOM, .npz), as pyradiomics and its parameter
+files have them; IMAGE may be a CSV of cases with the columns Image and Mask.
+Of --label=1; --definitions=ibsi for those of the IBSI; --maps=glcm_Idn with
+--radius=1,2 for maps of features; --resample_mask for a mask on another grid.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +45,9 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxedge.core import checks
 
-COMMANDS = ("run", "chips", "report", "teach", "quantize", "eval")
+COMMANDS = (
+    "run", "chips", "report", "teach", "quantize", "eval", "radiomics",
+)  # fmt: skip
 
 
 def console(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +75,8 @@ def _command(command: str, arguments: list[str]) -> int:
         return _model_command(command, arguments)
     if command == "teach":
         return _teach(arguments)
+    if command == "radiomics":
+        return _radiomics(arguments)
     options = parse(arguments, needs_config=command != "report")
     folder = Path(options.workdir)
     # Only now: the heavy rooms load after the command line is known good.
@@ -131,6 +143,22 @@ def _teach(arguments: list[str]) -> int:
             return 0
     print(f"teacher: {folder}")
     return 0
+
+
+def _radiomics(arguments: list[str]) -> int:
+    from jaxedge.run import radiomics_flags
+
+    asked = radiomics_flags.parse(arguments)
+    from jaxedge.run import loop, radiomics
+
+    with loop.Stop().listening() as stop:
+        try:
+            failed = radiomics.run(asked, stop)
+        except loop.Preempted as stopped:
+            print(f"jaxedge: {stopped}; the same command goes on from there.")
+            return 0
+    print(f"features: {asked.out}")
+    return 1 if failed else 0
 
 
 # Flags of the commands on pretrained transformers, and which are needed.

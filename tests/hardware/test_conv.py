@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxedge import hardware as hw
+from jaxedge.core import checks
 from jaxedge.hardware import convolution
 from jaxedge.hardware.crossbar import Spec
 
@@ -252,3 +253,86 @@ def test_products_of_patches_are_the_convolution(how):
     for a, b in zip(found, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert plain and left == ("groups" in how)
+
+
+# Sizes of the kernel, strides, padding, dilation, groups; of volumes.
+VOLUMES = [
+    ((3, 2, 3), (1, 1, 1), "SAME", (2, 1, 3), 1),
+    ((2, 2, 2), (2, 2, 2), "VALID", (1, 1, 1), 1),
+    ((3, 3, 3), (2, 1, 1), ((2, 0), (1, 1), (0, 3)), (1, 2, 1), 1),
+    ((3, 3, 3), (1, 2, 1), ((2, 0), (1, 1), (0, 3)), (1, 2, 1), 2),
+]
+
+
+def volume_model(x, w, strides, padding, dilation, groups):
+    """The sum over a kernel's places, each a shifted volume, in float64."""
+    x, w = np.float64(x), np.float64(w)
+    sizes = w.shape[:3]
+    reach = [(k - 1) * d + 1 for k, d in zip(sizes, dilation, strict=True)]
+    if isinstance(padding, str):
+        padding = [
+            pads(*sizes, padding)
+            for sizes in zip(x.shape[1:4], reach, strides, strict=True)
+        ]
+    x = np.pad(x, ((0, 0), *padding, (0, 0)))
+    total = 0
+    for place in np.ndindex(sizes):
+        cut = tuple(
+            slice(i * d, n - r + i * d + 1, s)
+            for i, d, n, r, s in zip(
+                place, dilation, x.shape[1:4], reach, strides, strict=True
+            )
+        )
+        parts = zip(
+            np.split(x[(slice(None), *cut)], groups, -1),
+            np.split(w[place], groups, -1),
+            strict=True,
+        )
+        total = total + np.concatenate([a @ b for a, b in parts], -1)
+    return total
+
+
+@pytest.mark.parametrize("sizes, strides, padding, dilation, groups", VOLUMES)
+def test_volumes(sizes, strides, padding, dilation, groups):
+    x, w = operands((2, 5, 6, 7, 4), (*sizes, 4 // groups, 6))
+    how = dict(strides=strides, padding=padding, dilation=dilation)
+    expected = volume_model(x, w, groups=groups, **how)
+    linear = Spec(hw.devices.get("ideal")).program(jax.random.key(0), w)
+    leaves = [w, linear, read_by(linear, input_bits=16)]
+    found = [conv(x, leaf, groups=groups, **how) for leaf in leaves]
+    with convolution.by_patches():
+        # JAX traces a function once, a new one anew.
+        found += [jax.jit(lambda x: hw.conv(x, w, groups=groups, **how))(x)]
+    for y, limit in zip(found, (1e-5, 1e-5, 1e-4, 1e-5), strict=True):
+        assert y.shape == expected.shape
+        atol = limit * np.abs(expected).max()
+        np.testing.assert_allclose(y, expected, rtol=0, atol=atol)
+
+
+def test_one_number_is_of_all_axes_of_a_volume():
+    x, w = operands((1, 5, 5, 5, 2), (2, 2, 2, 2, 3))
+    same = conv(x, w, strides=2, dilation=2)
+    each = conv(x, w, strides=(2, 2, 2), dilation=(2, 2, 2))
+    np.testing.assert_array_equal(same, each)
+    cut = patches(x, (2, 2, 2), (2, 2, 2), "VALID")
+    assert cut.shape == (1, 2, 2, 2, 16)
+    np.testing.assert_array_equal(
+        cut[0, 0, 1, 0].reshape(2, 2, 2, 2), x[0, :2, 2:4, :2]
+    )
+
+
+@pytest.mark.parametrize(
+    "how, message",
+    [
+        ({"strides": (1, 1)}, "strides are .* depth, height and width"),
+        ({"dilation": (1, 0, 1)}, "dilation is .* depth, height and width"),
+        ({"padding": ((1, 1), (1, 1))}, r"padding is .*\(front, back\)"),
+        ({"dilation": 3, "padding": "VALID"}, r"window of \(7, 7, 7\)"),
+    ],
+)
+def test_what_does_not_fit_a_volume(how, message):
+    x, w = operands((1, 5, 5, 5, 2), (3, 3, 3, 2, 3))
+    with pytest.raises(checks.UsageError, match=message):
+        hw.conv(x, w, **how)
+    with pytest.raises(checks.UsageError, match="conv needs"):
+        hw.conv(x[0], w, **how)

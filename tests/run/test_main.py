@@ -165,6 +165,12 @@ MISTAKES = {
     "report of nothing": (["report", NEW], "summary.json", "jaxedge run"),
     "chips of nothing": (["chips", QUICK, NEW], "holds no run"),
     "chips without config": (["chips", NEW], "no --config"),
+    "radiomics of nothing": (["radiomics"], "0 files", "IMAGE and MASK"),
+    "radiomics without out": (
+        ["radiomics", "a.nrrd", "b.nrrd"],
+        "--out is None",
+        "--out=features.csv",
+    ),
 }
 
 

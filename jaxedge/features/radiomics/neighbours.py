@@ -58,7 +58,7 @@ def distance(
 
     Args:
         offset_Ax3: steps along (z, y, x).
-        spacing: [3], mm, in that order.
+        spacing: [1, 3], mm, in that order.
         norm: "manhattan", "euclidean" or "infinity".
 
     Returns:

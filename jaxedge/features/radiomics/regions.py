@@ -5,6 +5,7 @@ around a region is padded to sizes of the form 2^n or 3 * 2^(n-1), and its grey
 levels, of which only those that occur get a row, to multiples of 8 or more.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 import warnings
 
@@ -59,6 +60,16 @@ class Box(NamedTuple):
         pairs = zip(self.start, self.size, strict=True)
         return tuple(slice(at, at + n) for at, n in pairs)
 
+    def grown(self, by: int, shape: tuple[int, ...]) -> "Box":
+        """With so many voxels more on each side, within a volume."""
+        start = tuple(max(at - by, 0) for at in self.start)
+        ends = (
+            min(at + n + by, most)
+            for at, n, most in zip(self.start, self.size, shape, strict=True)
+        )
+        size = (end - at for at, end in zip(start, ends, strict=True))
+        return Box(start, tuple(size))
+
 
 def prepare(
     image: jax.typing.ArrayLike,
@@ -95,6 +106,50 @@ def prepare(
             several labels, NaN in the region, or a spacing that is not in
             millimetres.
     """
+    region = cut(
+        image,
+        mask,
+        spacing=spacing,
+        bin_width=bin_width,
+        bin_count=bin_count,
+        definitions=definitions,
+        label=label,
+        shape_mask=shape_mask,
+    )
+    room = _room(region.mask_ZxYxX.shape, size)
+    return grown(region, room, _rows(region.n_levels, n_levels))
+
+
+def cut(
+    image: jax.typing.ArrayLike,
+    mask: jax.typing.ArrayLike,
+    *,
+    spacing: Any = (1.0, 1.0, 1.0),
+    bin_width: float = 25.0,
+    bin_count: int | None = None,
+    definitions: str = "pyradiomics",
+    label: int | None = None,
+    shape_mask: jax.typing.ArrayLike | None = None,
+) -> Region:
+    """Crops, checks and bins one region, without room to spare.
+
+    Args:
+        image: as of `prepare`, as is all that follows.
+        mask: same shape.
+        spacing: mm along (z, y, x).
+        bin_width: unit of the intensities.
+        bin_count: number of bins in place of a width.
+        definitions: "pyradiomics" or "ibsi".
+        label: value of the mask that is the region.
+        shape_mask: the region whose shape is measured, where it is another.
+
+    Returns:
+        The region as numpy arrays of the size of its box, with a row for each
+        grey level that occurs.
+
+    Raises:
+        UsageError: as `prepare`.
+    """
     image_ZxYxX, inside_ZxYxX, spacing_3 = volume(image, mask, spacing, label)
     shape_ZxYxX = inside_ZxYxX
     if shape_mask is not None:
@@ -112,22 +167,58 @@ def prepare(
         definitions=definitions,
     )
     _warn_flat(found_N, grey_N, bin_width, bin_count)
-    present, row_N = np.unique(grey_N, return_inverse=True)
-    rows = _rows(len(present), n_levels)
+    occurs = np.bincount(grey_N) > 0
+    present, row = np.flatnonzero(occurs), np.cumsum(occurs, dtype=np.int32)
+    _rows(len(present), None)
     levels_ZxYxX = np.zeros(inside_ZxYxX.shape, np.int32)
-    levels_ZxYxX[inside_ZxYxX] = row_N + 1
-    grey_G = np.zeros(rows, np.float32)
-    grey_G[: len(present)] = present
+    levels_ZxYxX[inside_ZxYxX] = row[grey_N]
     values_ZxYxX = np.where(inside_ZxYxX, image_ZxYxX, 0).astype(np.float32)
-    room = _room(around.size, size)
     return Region(
-        _padded(values_ZxYxX, room),
-        _padded(inside_ZxYxX, room),
-        _padded(levels_ZxYxX, room),
-        grey_G,
+        values_ZxYxX,
+        inside_ZxYxX,
+        levels_ZxYxX,
+        present.astype(np.float32),
         np.float32(present[-1]),
         spacing_3,
-        _padded(shape_ZxYxX, room),
+        shape_ZxYxX,
+    )
+
+
+def grown(region: Region, room: tuple[int, ...], rows: int) -> Region:
+    """A region with room behind, [*room], and so many rows."""
+    return jax.tree.map(lambda leaf: leaf[0], stacked([region], room, rows))
+
+
+def stacked(
+    regions: Sequence[Region], room: tuple[int, ...], rows: int
+) -> Region:
+    """Regions with room behind, [B, *room], and so many rows, [B, rows]."""
+    shapes = Region(room, room, room, (rows,), (), (3,), room)
+
+    def together(shape: tuple[int, ...], leaves: Sequence[Any]) -> np.ndarray:
+        whole = np.zeros((len(leaves), *shape), leaves[0].dtype)
+        for i, leaf in enumerate(leaves):
+            whole[(i, *map(slice, leaf.shape))] = leaf
+        return whole
+
+    columns = zip(*regions, strict=True)
+    pairs = zip(shapes, columns, strict=True)
+    return Region(*(together(shape, leaves) for shape, leaves in pairs))
+
+
+def listed(region: Region) -> Region:
+    """The voxels of a region in a row, [1, 1, N], whose places are lost."""
+    inside = region.mask_ZxYxX
+    values, levels = (
+        array[inside][None, None]
+        for array in (region.values_ZxYxX, region.levels_ZxYxX)
+    )
+    mask = np.ones(values.shape, bool)
+    return region._replace(
+        values_ZxYxX=values,
+        mask_ZxYxX=mask,
+        levels_ZxYxX=levels,
+        shape_ZxYxX=mask,
     )
 
 
@@ -171,13 +262,13 @@ def region(mask: np.ndarray, label: int | None) -> np.ndarray:
         raise checks.UsageError(
             f"mask has dtype {mask.dtype}, but must be bool or whole numbers."
         )
-    found = np.unique(mask)
+    found = np.unique(mask[mask != 0])
     if not np.isfinite(found.astype(np.float64)).all() or (found % 1).any():
         raise checks.UsageError(
             "mask holds numbers that are no labels (fractions or NaN); give"
             " whole numbers, with 0 outside."
         )
-    labels = [int(value) for value in found if value]
+    labels = [int(value) for value in found]
     if not labels:
         raise checks.UsageError(
             "mask is empty; a region of at least two voxels is needed."
@@ -216,6 +307,11 @@ def padded_size(size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(_next(n) for n in size)
 
 
+def padded_side(found: int) -> int:
+    """The next length of a box that cohorts use: multiples of 4, 8, 16, ..."""
+    return padded_levels(2 * found) // 2
+
+
 def padded_levels(found: int) -> int:
     """The next number of rows that is used: multiples of 8, 16, 32, ..."""
     step = 8
@@ -252,7 +348,8 @@ def _room(size: tuple[int, ...], wanted: Any) -> tuple[int, ...]:
     return room
 
 
-def _padded(array_ZxYxX: np.ndarray, room: tuple[int, ...]) -> np.ndarray:
+def padded(array_ZxYxX: np.ndarray, room: tuple[int, ...]) -> np.ndarray:
+    """An array with zeros behind, [*room]."""
     pairs = zip(array_ZxYxX.shape, room, strict=True)
     return np.pad(array_ZxYxX, [(0, most - n) for n, most in pairs])
 
@@ -283,5 +380,5 @@ def _warn_flat(
             f"all intensities, which span {span:g}, fall into one bin of width"
             f" {bin_width:g}: its texture is constant. Take a smaller bin_width"
             " if the image has another unit.",
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -1,0 +1,432 @@
+"""Features of whole regions: one at a time, or a cohort in one program."""
+
+from collections.abc import Mapping, Sequence
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+import numpy as np
+
+from jaxedge.core import checks
+from jaxedge.features.radiomics import (
+    first_order,
+    glcm,
+    gldm,
+    gldzm,
+    glrlm,
+    glszm,
+    names,
+    ngtdm,
+    regions,
+    shape,
+    shape_2d,
+)
+from jaxedge.features.radiomics import options as options_module
+from jaxedge.features.radiomics.options import DEFAULT, Options
+from jaxedge.features.radiomics.regions import Region
+
+_TEXTURES = {
+    "glcm": glcm.features,
+    "glrlm": glrlm.features,
+    "glszm": glszm.features,
+    "gldzm": gldzm.features,
+    "gldm": gldm.features,
+    "ngtdm": ngtdm.features,
+}
+# Arrays of a block of regions take about so many bytes; on CPU a few of them
+# stay in the caches, which makes it several times as fast.
+_MEMORY, _CACHE = 1 << 29, 1 << 25
+
+
+def extract(
+    image: ArrayLike,
+    mask: ArrayLike,
+    *,
+    spacing: Any = (1.0, 1.0, 1.0),
+    bin_width: float = 25.0,
+    bin_count: int | None = None,
+    classes: Sequence[str] | Mapping[str, Any] | None = None,
+    definitions: str = "pyradiomics",
+    options: Options = DEFAULT,
+    voxel_shift: float = 0.0,
+    label: int | None = None,
+    shape_mask: ArrayLike | None = None,
+    prefix: str = "original",
+) -> dict[str, float]:
+    """Radiomic features of one region of a volume.
+
+    The names are pyradiomics', `<prefix>_<class>_<feature>`, such as
+    "original_glcm_Idn", with its definitions (3.0.1, default settings): the
+    classes shape, firstorder, glcm, glrlm, glszm, gldm and ngtdm, 107 features,
+    and shape2D for one slice. With "ibsi" they are the tags of the reference
+    sheet of the IBSI (arXiv:1612.07003), such as "cm_inv_diff_norm_3D_avg"
+    (directions averaged) and "cm_inv_diff_norm_3D_comb" (matrices merged); all
+    of them are in `names.IBSI`, and `names.ibsi_id` tells a tag's permanent
+    identifier. Its classes have pyradiomics' names, and gldzm:
+
+        shape       morph_volume, morph_area_mesh, morph_diam, ...
+        firstorder  stat_*, ih_* (histogram), ivh_* (intensity-volume histogram)
+        glcm        cm_*_3D_avg, cm_*_3D_comb
+        glrlm       rlm_*_3D_avg, rlm_*_3D_comb
+        glszm       szm_*_3D
+        gldzm       dzm_*_3D
+        ngtdm       ngt_*_3D
+        gldm        ngl_*_3D
+
+    Args:
+        image: [Z, Y, X], or [Y, X] for one slice; any real dtype.
+        mask: same shape; bool, or whole numbers with 0 outside.
+        spacing: of voxels, mm along (z, y, x).
+        bin_width: of grey levels, unit of the intensities.
+        bin_count: number of grey levels, in place of a width.
+        classes: names of classes, or class -> names of its features (None or
+            empty for all); None for all classes.
+        definitions: "pyradiomics" or "ibsi".
+        options: of the texture matrices.
+        voxel_shift: added to intensities for energies, as pyradiomics'
+            voxelArrayShift.
+        label: value of the mask that is the region, where it has several.
+        shape_mask: the region whose shape is measured, where it is another.
+        prefix: the kind of image, in front of pyradiomics' names.
+
+    Returns:
+        Name -> value, in mm, mm^2, mm^3 and units of the intensities.
+
+    Raises:
+        UsageError: for an empty or single-voxel mask, shapes that differ, NaN
+            in the region, several labels, unknown names, or a spacing that is
+            not in millimetres.
+    """
+    options_module.check(options)
+    flat = np.ndim(image) == 2
+    wanted = chosen(classes, definitions, flat)
+    if flat and options.plane is None:
+        options = options._replace(plane=0)
+    region = regions.prepare(
+        image,
+        mask,
+        spacing=spacing,
+        bin_width=bin_width,
+        bin_count=bin_count,
+        definitions=definitions,
+        label=label,
+        shape_mask=shape_mask,
+    )
+    listed = regions.listed(region)
+    count = regions.padded_size((listed.mask_ZxYxX.size,))
+    as_row = regions.grown(listed, (1, 1, *count), region.n_levels)
+    found = {}
+    for kind, names_of in wanted.items():
+        arrays = as_row if kind == "firstorder" else region
+        values = jax.device_get(
+            _compiled(arrays, kind, definitions, options, float(voxel_shift))
+        )
+        if kind == "shape" and definitions == "ibsi":
+            values |= shape.hull_densities(region.shape_ZxYxX, region.spacing_3)
+        found |= {
+            title(prefix, kind, name, definitions): float(values[name])
+            for name in names_of
+        }
+    return found
+
+
+def extract_many(
+    images: Sequence[ArrayLike],
+    masks: Sequence[ArrayLike],
+    *,
+    spacing: Any = (1.0, 1.0, 1.0),
+    bin_width: float = 25.0,
+    bin_count: int | None = None,
+    classes: Sequence[str] | Mapping[str, Any] | None = None,
+    definitions: str = "pyradiomics",
+    options: Options = DEFAULT,
+    voxel_shift: float = 0.0,
+    label: int | None = None,
+    prefix: str = "original",
+    block: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Features of a cohort, vmapped over regions in one compiled program.
+
+    All boxes are padded to the largest, so put regions of like size together.
+
+    Args:
+        images: N volumes [Z, Y, X] of any sizes.
+        masks: their masks.
+        spacing: mm along (z, y, x), one for all or one each [N, 3].
+        bin_width: as of `extract`, as are the arguments that follow.
+        bin_count: number of grey levels, in place of a width.
+        classes: of features.
+        definitions: "pyradiomics" or "ibsi".
+        options: of the texture matrices.
+        voxel_shift: added to intensities for energies.
+        label: value of the masks that is the region.
+        prefix: the kind of image.
+        block: regions that run at once; None for as many as stay in the caches
+            of a CPU, or as half a gigabyte holds.
+
+    Returns:
+        Name -> float32 [N].
+
+    Raises:
+        UsageError: as `extract`, with the number of the volume; or for numbers
+            of images, masks and spacings that differ.
+    """
+    options_module.check(options)
+    wanted = chosen(classes, definitions, False)
+    made = _cohort(
+        images,
+        masks,
+        spacing,
+        {
+            "bin_width": bin_width,
+            "bin_count": bin_count,
+            "definitions": definitions,
+            "label": label,
+        },
+    )
+    n, room = len(made), _Room.of(made)
+    block = min(block or room.block, n)
+    parts = []
+    for start in range(0, n, block):
+        # The last block repeats a region, so that it has the same shape.
+        some = [made[min(i, n - 1)] for i in range(start, start + block)]
+        parts.append(
+            _compiled_many(
+                *room.stacked(some),
+                tuple(wanted),
+                definitions,
+                options,
+                float(voxel_shift),
+            )
+        )
+        # The host prepares a block while the one before is computed.
+        jax.block_until_ready(parts[-2:][0])
+    joined = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves)[:n], *jax.device_get(parts)
+    )
+    if "shape" in wanted and definitions == "ibsi":
+        hulls = [shape.hull_densities(r.shape_ZxYxX, r.spacing_3) for r in made]
+        for name in hulls[0]:
+            column = [hull[name] for hull in hulls]
+            joined["shape"][name] = np.array(column, np.float32)
+    return {
+        title(prefix, kind, name, definitions): joined[kind][name]
+        for kind, names_of in wanted.items()
+        for name in names_of
+    }
+
+
+def features(
+    region: Region,
+    kind: str,
+    *,
+    definitions: str = "pyradiomics",
+    options: Options = DEFAULT,
+    voxel_shift: ArrayLike = 0.0,
+) -> dict[str, jax.Array]:
+    """Features of one class, a pure function under jit and vmap.
+
+    Args:
+        region: arrays of one region.
+        kind: of features, such as "glcm".
+        definitions: "pyradiomics" or "ibsi".
+        options: of the texture matrices.
+        voxel_shift: added to intensities for energies.
+
+    Returns:
+        Name within the class -> float32 [].
+    """
+    if kind == "shape":
+        return shape.features(
+            region.shape_ZxYxX,
+            region.spacing_3,
+            values_ZxYxX=region.values_ZxYxX,
+            definitions=definitions,
+        )
+    if kind == "shape2D":
+        return shape_2d.features(region.shape_ZxYxX[0], region.spacing_3[1:])
+    if kind == "firstorder":
+        return first_order.features(
+            region.values_ZxYxX,
+            region.mask_ZxYxX,
+            region.levels_ZxYxX,
+            region.n_levels,
+            grey_G=region.grey_G,
+            voxel_volume=jnp.prod(region.spacing_3),
+            shift=voxel_shift,
+            definitions=definitions,
+        )
+    return _TEXTURES[kind](
+        region.levels_ZxYxX,
+        region.n_levels,
+        spacing=region.spacing_3,
+        grey_G=region.grey_G,
+        n_grey=region.n_grey,
+        options=options,
+        definitions=definitions,
+    )
+
+
+def chosen(
+    classes: Sequence[str] | Mapping[str, Any] | None,
+    definitions: str,
+    flat: bool,
+) -> dict[str, tuple[str, ...]]:
+    """Names of features by class.
+
+    Args:
+        classes: as of `extract`.
+        definitions: "pyradiomics" or "ibsi".
+        flat: whether the image is one slice, whose shape is two-dimensional.
+
+    Raises:
+        UsageError: for an unknown class or feature, or the shape of a slice
+            that is a volume.
+    """
+    options_module.check_definitions(definitions)
+    known = names.FEATURES[definitions]
+    if classes is None:
+        other = "shape" if flat and "shape2D" in known else "shape2D"
+        classes = [kind for kind in known if kind != other]
+    if isinstance(classes, str):
+        classes = [classes]
+    if not isinstance(classes, Mapping):
+        classes = dict.fromkeys(classes)
+    found = {}
+    for kind, wanted in classes.items():
+        if kind not in known:
+            raise checks.unknown("class of features", kind, known)
+        if kind == "shape2D" and not flat:
+            raise checks.UsageError(
+                "class 'shape2D' measures one slice, but the image has three"
+                " axes; give image[z], mask[z]."
+            )
+        for name in wanted or ():
+            if name not in known[kind]:
+                raise checks.unknown(f"feature of {kind}", name, known[kind])
+        found[kind] = tuple(wanted or known[kind])
+    if not found:
+        raise checks.UsageError(
+            f"classes is empty; name some of {', '.join(known)}."
+        )
+    return found
+
+
+def title(prefix: str, kind: str, name: str, definitions: str) -> str:
+    """The name under which a feature is told."""
+    if definitions == "ibsi":
+        return name if prefix == "original" else f"{prefix}_{name}"
+    return f"{prefix}_{kind}_{name}"
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "definitions", "options"))
+def _compiled(
+    region: Region,
+    kind: str,
+    definitions: str,
+    options: Options,
+    voxel_shift: ArrayLike,
+) -> dict[str, jax.Array]:
+    return features(
+        region,
+        kind,
+        definitions=definitions,
+        options=options,
+        voxel_shift=voxel_shift,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("kinds", "definitions", "options"))
+def _compiled_many(
+    region_B: Region,
+    listed_B: Region,
+    kinds: tuple[str, ...],
+    definitions: str,
+    options: Options,
+    voxel_shift: ArrayLike,
+) -> dict[str, dict[str, jax.Array]]:
+    def one(region: Region, listed: Region) -> dict[str, dict[str, jax.Array]]:
+        return {
+            kind: features(
+                listed if kind == "firstorder" else region,
+                kind,
+                definitions=definitions,
+                options=options,
+                voxel_shift=voxel_shift,
+            )
+            for kind in kinds
+        }
+
+    return jax.vmap(one)(region_B, listed_B)
+
+
+class _Room(NamedTuple):
+    """What the largest region of a cohort takes.
+
+    Attributes:
+        size: of boxes, [3].
+        rows: for grey levels.
+        voxels: of a region.
+    """
+
+    size: tuple[int, ...]
+    rows: int
+    voxels: int
+
+    @classmethod
+    def of(cls, regions_N: Sequence[Region]) -> "_Room":
+        """Of some regions, with a little more."""
+        shapes = [region.mask_ZxYxX.shape for region in regions_N]
+        most = max(int(region.mask_ZxYxX.sum()) for region in regions_N)
+        return cls(
+            tuple(
+                regions.padded_side(max(sides))
+                for sides in zip(*shapes, strict=True)
+            ),
+            regions.padded_levels(max(r.n_levels for r in regions_N)),
+            *regions.padded_size((most,)),
+        )
+
+    def stacked(self, some: Sequence[Region]) -> tuple[Region, Region]:
+        """Regions side by side: as volumes, and as rows of voxels."""
+        rows = [regions.listed(region) for region in some]
+        return (
+            regions.stacked(some, self.size, self.rows),
+            regions.stacked(rows, (1, 1, self.voxels), self.rows),
+        )
+
+    @property
+    def block(self) -> int:
+        """How many regions run at once: arrays by direction count most."""
+        one = 13 * 4 * (4 * math.prod(self.size) + 2 * self.rows**2)
+        some = _CACHE if jax.default_backend() == "cpu" else _MEMORY
+        return int(np.clip(some // one, 1, 256))
+
+
+def _cohort(
+    images: Sequence[Any],
+    masks: Sequence[Any],
+    spacing: Any,
+    settings: dict[str, Any],
+) -> list[Region]:
+    """Regions, each of the size of its box."""
+    n = len(images)
+    spacings = np.broadcast_to(np.asarray(spacing, np.float64), (n, 3))
+    if not n or len(masks) != n:
+        raise checks.UsageError(
+            f"there are {n} images and {len(masks)} masks; give one mask an"
+            " image, and at least one."
+        )
+    made = []
+    for i in range(n):
+        try:
+            one = regions.cut(
+                images[i], masks[i], spacing=spacings[i], **settings
+            )
+        except checks.UsageError as error:
+            raise checks.UsageError(f"volume {i}: {error}") from error
+        made.append(one)
+    return made
