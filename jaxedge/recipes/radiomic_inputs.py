@@ -34,6 +34,8 @@ PUBLISHED = (
     "original_firstorder_Maximum",
     "original_glcm_Idn",
 )
+# Of an entry of `aux`, in front of the name of a feature that was chosen.
+_KNOWN = "radiomics/"
 # Added to standard deviations, as in the released code (ridl 3).
 _EPS = 1e-3
 _BLOCK = 16
@@ -94,7 +96,7 @@ class Table(NamedTuple):
 
     Attributes:
         names: of the features, [F].
-        values_NxF: float64.
+        values_NxF: float64, in their own units.
     """
 
     names: tuple[str, ...]
@@ -112,7 +114,8 @@ def add(
 
     Returns:
         The same with x [N, Z, Y, X, 2 + L + G]: intensities scaled to [-1, 1]
-        by volume, the region, local maps, and standardised global features.
+        by volume, the region, local maps, and standardised global features;
+        the values of these are in `aux`, see `known`.
 
     Raises:
         UsageError: for inputs that are no volumes with regions, a region
@@ -120,15 +123,43 @@ def add(
     """
     for split, source in splits.items():
         _check(source, split)
-    tables = {split: table(source, given) for split, source in splits.items()}
+    # Of all splits in one go, which compiles one program.
+    whole = _together(list(splits.values()))
+    ends = np.cumsum([len(source.y) for source in splits.values()])[:-1]
+    every, maps_N = table(whole, given), _local(whole, given)
+    tables = {
+        split: Table(every.names, values)
+        for split, values in zip(
+            splits, np.split(every.values_NxF, ends), strict=True
+        )
+    }
     kept = choose(given, tables["train"], splits["train"].y)
     scaled = standardised(tables, kept)
     return {
-        split: source._replace(
-            x=_joined(source, _local(source, given), scaled[split])
+        split: source._replace(x=_joined(source, local, scaled[split]))
+        for (split, source), local in zip(
+            splits.items(), np.split(maps_N, ends), strict=True
         )
-        for split, source in splits.items()
     }
+
+
+def _together(sources: Sequence[data.Source]) -> data.Source:
+    """All rows of several sources, one after another."""
+    first, same = sources[0], {source.x.shape[1:] for source in sources}
+    if len(same) > 1:
+        raise checks.UsageError(
+            f"the volumes of {first.name} have the shapes {sorted(same)}; cut"
+            " them to one."
+        )
+    known = [source.aux or {} for source in sources]
+    aux = None
+    if all("spacing" in each for each in known):
+        aux = {"spacing": np.concatenate([each["spacing"] for each in known])}
+    return first._replace(
+        x=np.concatenate([source.x for source in sources]),
+        y=np.concatenate([source.y for source in sources]),
+        aux=aux,
+    )
 
 
 def table(source: data.Source, given: Radiomics) -> Table:
