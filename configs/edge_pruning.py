@@ -31,6 +31,9 @@ of precision and recall (trapezoids) 88.91 %, by trained weights (at a rate of
 .1) 97.70 % and 90.28 %; ROC 96.66 % on 10 chips, over 2 images. Of "drive",
 the paper's size, there is no result.
 
+Digital numbers of few bits in place of cells: --config.hardware.device=nvfp4,
+mxfp4, int4, ... (`hardware.digital`).
+
 What the paper does not tell is marked unknown here: high-resistance
 statistics, stuck-at rates, read voltage and time, ADC resolution in use.
 """

@@ -16,6 +16,10 @@ the validation split is a part. To tune one on chips that change at every step:
 
     --config.train.epochs=1 --config.train.hardware=fresh_chips
 
+In few bits instead, weights and inputs: --config.hardware.device=nvfp4, mxfp4,
+int4, ... (`hardware.digital`; `scripts/reproduce fp4_resnets` compares them).
+FP4 weights on noisy cells: --config.hardware.weight_format=nvfp4.
+
 Chips read the first 1,000 test images, which tells an accuracy of 85 % to
 1.1 % (standard error); differences between chips are known better, for all
 read the same images. Results: docs/results/.

@@ -202,6 +202,7 @@ def open_model(
         None,
         {},
         {},
+        pairs.decode,
     )
 
 

@@ -18,7 +18,7 @@ PACKAGE = Path(jaxedge.__file__).parent
 FLOORS = {
     "core": -1,
     "hardware": 0,
-    "quantize": 0,
+    "quantize": -0.5,  # Number formats, which hardware knows.
     "learn": 0,
     "features": 0,
     "models": 1,

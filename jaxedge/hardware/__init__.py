@@ -8,8 +8,10 @@ from jaxedge.hardware import calibration as calibration
 from jaxedge.hardware import converters as converters
 from jaxedge.hardware import crossbar as crossbar
 from jaxedge.hardware import devices as devices
+from jaxedge.hardware import digital as digital
 from jaxedge.hardware import energy as energy
 from jaxedge.hardware import ensemble as ensemble
+from jaxedge.hardware import formats as formats
 from jaxedge.hardware import ir_drop as ir_drop
 from jaxedge.hardware import pulse_trains as pulse_trains
 from jaxedge.hardware import sram as sram
@@ -18,6 +20,7 @@ from jaxedge.hardware import write_verify as write_verify
 from jaxedge.hardware.convolution import conv as conv
 from jaxedge.hardware.convolution import patches as patches
 from jaxedge.hardware.crossbar import Crossbar as Crossbar
+from jaxedge.hardware.digital import Digital as Digital
 from jaxedge.hardware.masked import MaskedRandom as MaskedRandom
 from jaxedge.hardware.ranged import Ranged as Ranged
 from jaxedge.hardware.weights import Plan as Plan
@@ -31,6 +34,7 @@ from jaxedge.hardware.wrapping import wrap as wrap
 
 __all__ = [
     "Crossbar",
+    "Digital",
     "MaskedRandom",
     "Plan",
     "Ranged",
@@ -42,9 +46,11 @@ __all__ = [
     "crossbar",
     "deploy",
     "devices",
+    "digital",
     "dot",
     "energy",
     "ensemble",
+    "formats",
     "ir_drop",
     "is_weight",
     "patches",

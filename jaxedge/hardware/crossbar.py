@@ -15,7 +15,7 @@ import numpy as np
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import pytree, static
-from jaxedge.hardware import converters, ir_drop, layout, mapping
+from jaxedge.hardware import converters, formats, ir_drop, layout, mapping
 from jaxedge.hardware.adc import Adc
 from jaxedge.hardware.array import READS, WIRES
 from jaxedge.hardware.array import Crossbar as Crossbar
@@ -69,6 +69,9 @@ class Spec:
             outputs together.
         weight_bits: levels of a weight are 2^weight_bits - 1; None is
             continuous.
+        weight_format: number format to which weights are rounded before they
+            are written, a name of `formats.FORMATS` such as "nvfp4" or
+            "fp4_e2m1" (a scale for each output); None rounds none.
         slice_bits: bits of one cell; slices of a weight are read apart and
             added digitally, shifted. None has no slices.
         input_bits: resolution of the inputs; None is exact.
@@ -109,6 +112,7 @@ class Spec:
     packing: str = static(default="dense")
     scaling: str = static(default="array")
     weight_bits: int | None = static(default=None)
+    weight_format: str | None = static(default=None)
     slice_bits: int | None = static(default=None)
     input_bits: int | None = static(default=None)
     bit_serial: bool = static(default=False)
@@ -168,12 +172,21 @@ class Spec:
         if self.adc is not None:
             self.adc.check()
         mapped = self.weight_bits is not None or self.pair == "offset"
+        mapped |= self.weight_format is not None
         if mapped and is_random(self.device):
             raise checks.UsageError(
                 "an as-formed device holds no given weight, so it has no"
-                " weight_bits and no pair='offset'; choose a device that is"
-                " programmed."
+                " weight_bits, no weight_format and no pair='offset'; choose a"
+                " device that is programmed."
             )
+        if self.weight_format is not None:
+            formats.of(self.weight_format)
+            if self.weight_bits is not None:
+                raise checks.UsageError(
+                    f"weight_format is {self.weight_format!r} and weight_bits"
+                    f" {self.weight_bits}, whose levels are others; give one of"
+                    " the two."
+                )
 
     def _check_sizes(self) -> None:
         checks.whole("rows", self.rows, 1)
@@ -234,6 +247,11 @@ class Spec:
         # Weight per siemens overflows float16 and is coarse in bfloat16.
         wide = jnp.promote_types(weights.dtype, jnp.float32)
         matrix = weights.reshape(-1, weights.shape[-1]).astype(wide)
+        if self.weight_format is not None:
+            rounded = formats.round_weights(
+                matrix, self.weight_format, "vector"
+            )
+            matrix = rounded.astype(wide)
         mapped = mapping.map_weights(
             matrix,
             self.device,

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxedge.core import checks
-from jaxedge.hardware import components
+from jaxedge.hardware import components, formats
 from jaxedge.hardware.components import sar_adc_joules as sar_adc_joules
 from jaxedge.hardware.crossbar import Crossbar
+from jaxedge.hardware.digital import Digital
 from jaxedge.hardware.operations import Product
 from jaxedge.hardware.sram.macro import SramMacro
 
@@ -85,7 +86,8 @@ class LayerEnergy(NamedTuple):
     """One layer's counts, joules and seconds for one example, and its area.
 
     `square_metres` is that of the cells and of the ADCs; None while a part of
-    it is unknown.
+    it is unknown. A digital chip has no cells, tiles and converters, and no
+    `utilisation`.
     """
 
     name: str
@@ -93,7 +95,7 @@ class LayerEnergy(NamedTuple):
     cols: int
     cells: int
     tiles: int
-    utilisation: float
+    utilisation: float | None
     vectors: int
     conversions: int
     joules_array: jax.Array
@@ -129,7 +131,7 @@ def digital_joules(operations: float, costs: Costs) -> float:
 
 def layer(
     name: str,
-    leaf: Crossbar | SramMacro,
+    leaf: Crossbar | SramMacro | Digital,
     vectors: int,
     costs: Costs,
     drop: ArrayLike | None = None,
@@ -144,6 +146,9 @@ def layer(
     An in-SRAM macro has one price for a conversion with its products, whether
     or not all rows are used, and takes `read_seconds`; it is told as that of
     the array. What its lines draw is proportional to their drop (sram_cim 5.3).
+
+    A digital chip has two operations for each product, at `op_joules` and
+    `op_rate` whatever the format: what few bits save is unknown.
 
     Args:
         name: the layer's path.
@@ -167,6 +172,8 @@ def layer(
             f"drop is {drop}, but {name} is a {type(leaf).__name__}, whose"
             " energy does not depend on it; leave it out."
         )
+    if isinstance(leaf, Digital):
+        return _digital(name, leaf, vectors, costs)
     spec, laid = leaf.spec, leaf.layout
     adc = components.adc(costs.adc, spec.adc_bits or costs.adc_bits)
     planes = (spec.input_bits or 1) if spec.bit_serial else 1
@@ -248,6 +255,37 @@ def _macro(
         joules_memory=moved / 8 * costs.memory_joules,
         seconds=vectors * costs.read_seconds,
         adcs=columns,
+        square_metres=None,
+    )
+
+
+def _digital(
+    name: str, leaf: Digital, vectors: int, costs: Costs
+) -> LayerEnergy:
+    outputs = leaf.shape[-1]
+    inputs = leaf.size // outputs
+    form = leaf.spec.inputs
+    # Sums are float32, and so are inputs without a format.
+    moved = vectors * (
+        inputs * (32 if form is None else formats.bits(form)) + outputs * 32
+    )
+    operations = 2 * vectors * inputs * outputs
+    return LayerEnergy(
+        name=name,
+        rows=inputs,
+        cols=outputs,
+        cells=0,
+        tiles=0,
+        utilisation=None,
+        vectors=vectors,
+        conversions=0,
+        joules_array=jnp.zeros(()),
+        joules_adc=0.0,
+        joules_dac=0.0,
+        joules_digital=digital_joules(operations, costs),
+        joules_memory=moved / 8 * costs.memory_joules,
+        seconds=operations / costs.op_rate,
+        adcs=0,
         square_metres=None,
     )
 

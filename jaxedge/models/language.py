@@ -32,10 +32,12 @@ class Likelihoods(NamedTuple):
     Attributes:
         total: log-likelihood of each, nats, [N] float64.
         tokens: of each, [N].
+        greedy: whether each of its tokens is the likeliest one there, [N].
     """
 
     total: np.ndarray
     tokens: np.ndarray
+    greedy: np.ndarray
 
 
 class Asked(Protocol):
@@ -106,7 +108,7 @@ def perplexity(
     checks.whole("batch", batch, 1)
     total = 0.0
     for rows, part in _batches(tokens, batch):
-        found = _told(model, variables, part, _read(key, rows[0]))
+        found, _ = _told(model, variables, part, _read(key, rows[0]))
         # Thousands of terms add up on the host, in float64.
         total += np.asarray(found, np.float64)[: len(rows)].sum()
         if progress is not None:
@@ -151,23 +153,27 @@ def log_likelihood(
     cut = [_sequence(i, *pair, most) for i, pair in enumerate(pairs)]
     counts = np.array([len(pair[1]) for pair in pairs])
     lengths = np.array([_padded(len(sequence), most) for sequence in cut])
-    totals, done = np.zeros(len(cut)), 0
+    totals, greedy = np.zeros(len(cut)), np.ones(len(cut), bool)
+    done = 0
     for length in sorted(set(lengths.tolist())):
         places = np.flatnonzero(lengths == length)
         tokens = np.zeros((len(places), length), np.int32)
         for row, place in zip(tokens, places, strict=True):
             row[: len(cut[place])] = cut[place]
         for rows, part in _batches(tokens, batch):
-            found = np.asarray(
-                _told(model, variables, part, _read(key, done)), np.float64
-            )
-            for row, place in zip(found, places[rows], strict=False):
+            told, first = _told(model, variables, part, _read(key, done))
+            told, first = np.asarray(told, np.float64), np.asarray(first)
+            # Rows that fill the batch up have no place.
+            for row, best, place in zip(
+                told, first, places[rows], strict=False
+            ):
                 end = len(cut[place]) - 1
-                totals[place] = row[end - counts[place] : end].sum()
+                own = slice(end - counts[place], end)
+                totals[place], greedy[place] = row[own].sum(), best[own].all()
             done += len(rows)
             if progress is not None:
                 progress(done, len(cut))
-    return Likelihoods(totals, counts)
+    return Likelihoods(totals, counts, greedy)
 
 
 def answer(
@@ -199,7 +205,7 @@ def answer(
     if not len(questions):
         raise checks.UsageError("there are no questions; give one or more.")
     prompts = [prompt for asked in questions for prompt in asked.prompts]
-    pairs = [_encoded(encode, *prompt) for prompt in prompts]
+    pairs = [encoded(encode, *prompt) for prompt in prompts]
     found = log_likelihood(
         model,
         variables,
@@ -224,12 +230,15 @@ def answer(
 @functools.partial(jax.jit, static_argnums=0)
 def _told(
     model: nn.Module, variables: Any, tokens: jax.Array, key: jax.Array | None
-) -> jax.Array:
-    """Log-likelihood of every token but the first, [B, T - 1] float32."""
+) -> tuple[jax.Array, jax.Array]:
+    """Of every token but the first, both [B, T - 1].
+
+    Its log-likelihood, float32, and whether it is the likeliest.
+    """
     logits: Any = model.apply(variables, tokens[:, :-1], key=key)
-    logits = logits.astype(jnp.float32)
-    said = jnp.take_along_axis(logits, tokens[:, 1:, None], -1)[..., 0]
-    return said - jax.nn.logsumexp(logits, -1)
+    logits, after = logits.astype(jnp.float32), tokens[:, 1:]
+    said = jnp.take_along_axis(logits, after[..., None], -1)[..., 0]
+    return said - jax.nn.logsumexp(logits, -1), logits.argmax(-1) == after
 
 
 def _batches(
@@ -273,7 +282,7 @@ def _sequence(
     return both if most is None else both[-most - 1 :]
 
 
-def _encoded(
+def encoded(
     encode: Encode, context: str, text: str
 ) -> tuple[list[int], list[int]]:
     """Tokens of both, as those of the two together go on.

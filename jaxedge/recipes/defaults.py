@@ -63,14 +63,18 @@ _MACRO = {
     "path": str,
 }
 
+# Fields of a digital chip that are no matter of memory (`digital.fields`).
+_DIGITAL = ("weights", "inputs", "weight_scale", "input_scale")
+
 
 def hardware(device: str, **changes: Any) -> ConfigDict:
-    """The section `hardware`: a device in a crossbar design, or a macro.
+    """The section `hardware`: a crossbar design, a macro, or number formats.
 
     Args:
-        device: a preset of `hardware.devices`, or of `hardware.sram`.
+        device: a preset of `hardware.devices`, of `hardware.sram`, or of
+            `hardware.digital`, such as "nvfp4".
         **changes: fields of the section, and fields of the device by
-            `overrides`, of the macro by `macro`.
+            `overrides`, of the macro by `macro`, of the formats by `digital`.
     """
     section: Any = ConfigDict(
         {
@@ -87,6 +91,7 @@ def hardware(device: str, **changes: Any) -> ConfigDict:
             "scaling": "array",
             "weight_clip": placeholder(float),
             "weight_bits": placeholder(int),
+            "weight_format": placeholder(str),
             "slice_bits": placeholder(int),
             # Ohm a segment; empty is ideal wires.
             "r_wire": placeholder(float),
@@ -111,10 +116,12 @@ def hardware(device: str, **changes: Any) -> ConfigDict:
             "read": "vector",
             # Of an in-SRAM macro, if that is the device.
             "macro": {name: placeholder(kind) for name, kind in _MACRO.items()},
+            # Of a digital chip, if the device is a number format.
+            "digital": {name: placeholder(str) for name in _DIGITAL},
         }
     )
     section.overrides.family = placeholder(str)
-    for part in ("overrides", "macro"):
+    for part in ("overrides", "macro", "digital"):
         section[part].update(changes.pop(part, {}))
     section.update(changes)
     return section

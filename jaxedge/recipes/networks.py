@@ -41,6 +41,7 @@ class Opened(NamedTuple):
         batch: texts, T -> tokens [N, T] and mask [N, T]; of encoders.
         files: those that belong to it, by name.
         note: of a network of small numbers, what it was made of.
+        decode: tokens to text; None for an encoder.
     """
 
     model: Encoder | Decoder
@@ -49,6 +50,7 @@ class Opened(NamedTuple):
     batch: Callable[[Sequence[str], int], tuple[np.ndarray, np.ndarray]] | None
     files: Mapping[str, Path]
     note: Mapping[str, Any]
+    decode: Callable[[Sequence[int]], str] | None = None
 
 
 def open_model(path: str | os.PathLike[str]) -> Opened:
@@ -84,7 +86,15 @@ def open_model(path: str | os.PathLike[str]) -> Opened:
     if isinstance(model, Decoder) and own and not _is_json(folder):
         pairs = byte_pairs.load(own[0], model.vocabulary)
         files = {own[0].name: own[0]}
-        return Opened(model, variables, pairs.encode, None, files, note)
+        return Opened(
+            model,
+            variables,
+            pairs.encode,
+            None,
+            files,
+            note,
+            lambda tokens: pairs.decode([*tokens]),
+        )
     if path.suffix == ".bin" and not _is_json(folder):
         raise checks.UsageError(
             f"there is no tokenizer beside {path}; put its tok*.bin there."
@@ -97,7 +107,10 @@ def open_model(path: str | os.PathLike[str]) -> Opened:
     def encode(text: str) -> Sequence[int]:
         return found.inner.encode(text).ids
 
-    return Opened(model, variables, encode, found.encode, files, note)
+    def decode(tokens: Sequence[int]) -> str:
+        return found.inner.decode([int(token) for token in tokens])
+
+    return Opened(model, variables, encode, found.encode, files, note, decode)
 
 
 def _is_json(folder: Path) -> bool:

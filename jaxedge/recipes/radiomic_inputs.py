@@ -136,11 +136,41 @@ def add(
     kept = choose(given, tables["train"], splits["train"].y)
     scaled = standardised(tables, kept)
     return {
-        split: source._replace(x=_joined(source, local, scaled[split]))
+        split: source._replace(
+            x=_joined(source, local, scaled[split]),
+            aux={**(source.aux or {}), **_values(tables[split], kept)},
+        )
         for (split, source), local in zip(
             splits.items(), np.split(maps_N, ends), strict=True
         )
     }
+
+
+def _values(found: Table, kept: Sequence[int]) -> dict[str, np.ndarray]:
+    """Of the chosen features, by their names in `aux`."""
+    return {
+        f"{_KNOWN}{found.names[i]}": found.values_NxF[:, i].astype(np.float32)
+        for i in kept
+    }
+
+
+def known(source: data.Source) -> Table:
+    """The global features that a network gets, as they were measured.
+
+    Args:
+        source: from `add`.
+
+    Returns:
+        Names in the order of the channels, [G], and float32 values, [N, G].
+    """
+    found = {
+        name.removeprefix(_KNOWN): values
+        for name, values in (source.aux or {}).items()
+        if name.startswith(_KNOWN)
+    }
+    empty = np.zeros((len(source.y), 0), np.float32)
+    values = np.stack([*found.values()], -1) if found else empty
+    return Table(tuple(found), values)
 
 
 def _together(sources: Sequence[data.Source]) -> data.Source:
@@ -215,9 +245,7 @@ def standardised(
     }
 
 
-def apart(
-    x: jax.Array, local_maps: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def apart(x: Any, local_maps: int) -> tuple[Any, Any, Any]:
     """A volume [..., Z, Y, X, 2], local maps [..., L], global ones [..., G]."""
     ends = CHANNELS + local_maps
     return (

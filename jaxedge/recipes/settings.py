@@ -11,13 +11,13 @@ import flax.linen as nn
 from jaxedge import models
 from jaxedge.core import checks
 from jaxedge.data import text
-from jaxedge.hardware import crossbar, devices, sram
+from jaxedge.hardware import crossbar, devices, digital, sram
 from jaxedge.hardware.adc import Adc
 from jaxedge.quantize import integer
 from jaxedge.recipes import defaults, scores
 
 # How weights come onto any hardware of a config.
-Design = crossbar.Spec | sram.Spec
+Design = crossbar.Spec | sram.Spec | digital.Spec
 
 T = TypeVar("T")
 
@@ -206,15 +206,18 @@ class Hardware(NamedTuple):
     """The chip that the network is put on.
 
     Attributes:
-        device: a preset of `hardware.devices`, which lies in a crossbar; or an
+        device: a preset of `hardware.devices`, which lies in a crossbar; an
             in-SRAM macro, a preset of `hardware.sram`, whose design is `macro`
-            alone.
+            alone; or a number format, a preset of `hardware.digital` such as
+            "nvfp4", whose design is `digital` alone.
         overrides: fields of the device and of the effects around it
             (`devices.with_fields`); None keeps the preset's value.
         macro: fields of the macro (`sram.fields`); None keeps the preset's
             value.
         adc: fields of `hardware.adc.Adc`, errors of the converters; without
             any the converters are ideal.
+        digital: fields of the number format (`digital.fields`); None keeps the
+            preset's value.
 
     The others are those of `crossbar.Spec`.
     """
@@ -246,6 +249,8 @@ class Hardware(NamedTuple):
     compensate: bool
     read: str
     macro: Mapping[str, Any] = types.MappingProxyType({})
+    weight_format: str | None = None
+    digital: Mapping[str, Any] = types.MappingProxyType({})
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -347,13 +352,16 @@ def make_model(
 
 def make_plan(given: Hardware) -> Design:
     """The hardware of a config, for every layer."""
-    known = (*devices.PRESETS, *sram.PRESETS)
+    known = (*devices.PRESETS, *sram.PRESETS, *digital.PRESETS)
     if given.device not in known:
         raise checks.unknown("device preset", given.device, known)
     if given.device in sram.PRESETS:
         return sram.get(given.device, **_given(given.macro))
+    if given.device in digital.PRESETS:
+        return digital.get(given.device, **_given(given.digital))
     fields = given._asdict()
-    fields.pop("macro")
+    for other in ("macro", "digital"):
+        fields.pop(other)
     device = devices.get(
         fields.pop("device"), **_given(fields.pop("overrides"))
     )
@@ -371,25 +379,38 @@ def make_plan(given: Hardware) -> Design:
 def unused(given: Hardware) -> list[str]:
     """Fields of a config that its hardware does not look at, with values.
 
-    A macro has no field of a crossbar, and the reverse; a config may have them
-    for the other kind. Values that are those of `defaults` do not count. With a
-    clip rate, layers choose their own folding points and LSBs.
+    A macro has no field of a crossbar, and the reverse, and number formats have
+    none of either; a config may have them for another kind. Values that are
+    those of `defaults` do not count. With a clip rate, layers choose their own
+    folding points and LSBs.
     """
-    macro = [f"macro.{k}={v}" for k, v in _given(given.macro).items()]
-    if given.device not in sram.PRESETS:
-        return macro
-    chosen = given.macro.get("clip_rate") is not None
-    usual = _plain(defaults.hardware(given.device))
-    others = [f"overrides.{k}={v}" for k, v in _given(given.overrides).items()]
-    if chosen:  # By every layer.
-        others += [
-            m for m in macro if m.startswith(("macro.fold", "macro.lsb"))
+    parts = {
+        part: [
+            f"{part}.{name}={value}"
+            for name, value in _given(getattr(given, part)).items()
         ]
-    return others + [
+        for part in _PARTS
+    }
+    if given.device in sram.PRESETS:
+        macro = parts.pop("macro")
+        if given.macro.get("clip_rate") is not None:  # By every layer.
+            chosen = ("macro.fold", "macro.lsb")
+            parts["macro"] = [m for m in macro if m.startswith(chosen)]
+    elif given.device in digital.PRESETS:
+        parts.pop("digital")
+    else:
+        return parts["macro"] + parts["digital"]
+    usual = _plain(defaults.hardware(given.device))
+    parts["own"] = [
         f"{name}={value}"
         for name, value in given._asdict().items()
-        if name not in ("device", "overrides", "macro") and value != usual[name]
+        if name not in ("device", *_PARTS) and value != usual[name]
     ]
+    return [found for part in parts.values() for found in part]
+
+
+# Fields of one kind of hardware alone.
+_PARTS = ("overrides", "macro", "digital")
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -159,7 +159,17 @@ def linearise(
 
     Returns:
         What `control` needs.
+
+    Raises:
+        UsageError: for hardware that is no crossbar, or weights that are no
+            plain arrays.
     """
+    if not isinstance(spec, crossbar.Spec):
+        raise checks.UsageError(
+            f"a {type(spec).__module__.split('.')[-1]} design is no crossbar,"
+            " whose cells a score is linearised in; estimate it with"
+            " method='antithetic', or a digital one by a single chip."
+        )
     mean: dict[str, jax.Array] = {}
 
     def middle(path: str, w: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxedge import data, hardware, recipes
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
-from jaxedge.hardware import energy, sram
+from jaxedge.hardware import digital, energy, sram
 from jaxedge.models import arrays
 from jaxedge.recipes import settings
 from jaxedge.recipes.recipe import Recipe
@@ -111,6 +111,7 @@ def resolve(config: Any, data_root: str | None) -> Job:
             f"train.batch is {given.train.batch}, but the training split of"
             f" {given.data.name} has {rows} examples in an epoch."
         )
+    _check_learned_ranges(given)
     key = jax.random.key(config.seed)
     recipe = module.build(
         given,
@@ -129,6 +130,7 @@ def resolve(config: Any, data_root: str | None) -> Job:
             f" at these fields of config.hardware: {', '.join(unused)}.",
             stacklevel=2,
         )
+    chips = _distinct(chips, spec, given)
 
     def params() -> Any:
         key = jax.random.key(0)
@@ -153,6 +155,41 @@ def resolve(config: Any, data_root: str | None) -> Job:
         costs,
         key,
     )
+
+
+def _check_learned_ranges(given: Any) -> None:
+    """Raises if ranges are to be learned of converters that do not exist."""
+    # Recipes without a gradient have no such field.
+    learned = getattr(given.train, "input_ranges", False)
+    if learned and given.hardware.device in digital.PRESETS:
+        raise checks.UsageError(
+            f"train.input_ranges is true, but {given.hardware.device} takes its"
+            " scales from the inputs of the moment and has no range to learn;"
+            " choose false."
+        )
+
+
+def _are_alike(spec: settings.Design, given: Any) -> bool:
+    """Whether all chips of a design are one."""
+    # By gradient a chip learns its readout from examples that its key draws.
+    learns = getattr(given, "learn", None)
+    drawn = getattr(learns, "readout", None) == "adam"
+    return isinstance(spec, digital.Spec) and not drawn
+
+
+def _distinct(
+    chips: study.Chips, spec: settings.Design, given: Any
+) -> study.Chips:
+    """No more chips than differ."""
+    asked = max(chips.n, chips.sweep)
+    if not _are_alike(spec, given) or asked <= 1:
+        return chips
+    warnings.warn(
+        f"config.chips asks for {asked:,} chips, but those of"
+        f" {given.hardware.device} are all alike: one is computed.",
+        stacklevel=3,
+    )
+    return chips._replace(n=1, sweep=min(chips.sweep, 1))
 
 
 def _check_ranges(
@@ -275,6 +312,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
             if "sets" in counts
             else None
         )
+    numbers = cells.stored(variables["params"], chip)
     with _timing(seconds, "pictures"):
         pictures(job, variables, chip, folder / "pictures.npz")
     content = {
@@ -287,6 +325,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
         },
         "energy": priced,
         **({"macros": layers} if layers else {}),
+        **({"numbers": numbers} if numbers else {}),
         "seconds": seconds,
         "versions": {
             name: importlib.metadata.version(name) for name in _PACKAGES
@@ -304,12 +343,13 @@ def _found(job: Job, result: study.Study) -> dict[str, Any]:
     threshold = job.chips.threshold
     # Recipes without a gradient have no such field.
     trained = getattr(job.given.train, "hardware", None) == "one_chip"
+    alike = {"alike": True} if _are_alike(job.spec, job.given) else {}
     return {
         "study": result.name,
         "words": job.config["study"],
         "hardware": job.config["hardware"],
         "score": job.recipe.score,
-        "chips": study.summary(result, threshold, trained),
+        "chips": {**study.summary(result, threshold, trained), **alike},
         "sweeps": study.swept_summary(result, threshold),
     }
 

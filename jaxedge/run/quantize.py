@@ -26,7 +26,7 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.models import packed, quantized
 from jaxedge.recipes import assessment, llm_fp4, networks
-from jaxedge.run import quantize_page, workdir
+from jaxedge.run import harness, quantize_page, workdir
 from jaxedge.run.loop import Preempted, Stop
 from jaxedge.run.metrics import replace
 
@@ -122,7 +122,8 @@ def evaluate(
 
     Args:
         model: as for `networks.open_model`.
-        tasks: as for `assessment.assess`; () takes those that need no file.
+        tasks: as for `assessment.assess`, and those of lm-evaluation-harness
+            with `harness.PREFIX`; () takes those that need no file.
         reference: the network that it was, as `model`; None is what the folder
             says that it was made of, if that is there.
         data_root: for texts and questions.
@@ -136,15 +137,20 @@ def evaluate(
     Raises:
         UsageError: for anything the user has to mend, before long work starts.
     """
-    for task in tasks:
+    foreign = tuple(t for t in tasks if t.startswith(harness.PREFIX))
+    own = tuple(task for task in tasks if task not in foreign)
+    for task in own:
         checks.choice("task", task, assessment.TASKS)
+    harness.check(foreign)
     if out is not None:
         _check_file(Path(out))
     opened = networks.open_model(model)
     known = assessment.known_tasks(opened.model)
-    chosen = tuple(tasks) or known[:1]
+    chosen = own if tasks else known[:1]
     for task in chosen:
         checks.choice("task", task, known)
+    if foreign:  # Raises for an encoder, before the long work.
+        harness.adapter(opened)
     was = reference or opened.note.get("model")
     # One that was asked for must be there.
     beside = None
@@ -163,6 +169,10 @@ def evaluate(
                 length=length,
                 most=most,
                 progress=progress,
+            )
+        if foreign:
+            found[name] |= harness.scores(
+                network, foreign, most=most, length=length
             )
     _print(found)
     if out is not None:

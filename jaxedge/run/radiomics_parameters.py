@@ -291,11 +291,11 @@ def _classes(
 
 
 def _settings(
-    where: str, given: Mapping[str, Any], rules: Mapping[str, Rule]
+    where: str, stated: Mapping[str, Any], rules: Mapping[str, Rule]
 ) -> dict[str, Any]:
     """The settings of a section that are not null, checked."""
     found = {}
-    for name, value in given.items():
+    for name, value in stated.items():
         if name in REFUSED:
             raise checks.UsageError(
                 f"{where}.{name} {REFUSED[name]}; leave it out."
@@ -313,9 +313,11 @@ def _settings(
 
 
 def _filled(
-    given: Mapping[str, Any], rules: Mapping[str, Rule]
+    stated: Mapping[str, Any], rules: Mapping[str, Rule]
 ) -> dict[str, Any]:
-    return {name: given.get(name, rule.default) for name, rule in rules.items()}
+    return {
+        name: stated.get(name, rule.default) for name, rule in rules.items()
+    }
 
 
 def _checked(where: str, value: Any, rule: Rule) -> Any:

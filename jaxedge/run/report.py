@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.run import (
+    cells,
     clients_page,
     exhibit_page,
     figures,
@@ -95,6 +96,7 @@ def _body(workdir: Path, summary: Json) -> str:
             reliability_page.section(pictures, summary),
             page.section("Mask", _mask(pictures)),
             macros.section(summary, pictures)
+            or cells.section(summary.get("numbers") or {})
             or page.section("One chip's cells", _maps(pictures)),
             page.section("Energy", _energy(summary)),
             page.section("Run", _run(summary)),
@@ -135,7 +137,11 @@ def _headline(summary: Json) -> str:
     score = summary["score"]
     value = text.percent(summary["metrics"][f"test_{score}"])
     cards = [(f"Test {text.metric(score)}", value, "")]
-    if chips := summary.get("chips"):
+    chips = summary.get("chips")
+    if chips and chips.get("alike"):
+        reached = text.percent(chips["score_mean"])
+        cards.append(("On its chips", reached, "all of them alike"))
+    elif chips:
         cards += [
             (
                 f"Mean over {chips['n']:,} chips",

@@ -51,5 +51,5 @@ def check_lessons(recipe: Recipe, source: data.Source | None) -> None:
 def calibrated(spec: Design, swept: Sequence[sweeps.Sweep] = ()) -> bool:
     """Whether some chips of a study set the ranges of their converters."""
     return bool(calibration.asked(spec)) or any(
-        sweep.field in calibration.ASKS[type(spec)] for sweep in swept
+        sweep.field in calibration.ASKS.get(type(spec), ()) for sweep in swept
     )

@@ -43,6 +43,8 @@ def chips(summary: Json, study: Arrays) -> str:
             f" {said['n']} and {said['yield']}; repeat `jaxedge chips` with"
             " this workdir, so that both come from one study."
         )
+    if said.get("alike"):
+        return f"<p>{page.escape(_alike(said, score))}</p>"
     return page.columns(
         page.picture(
             figures.score_histogram(score_C, threshold, score),
@@ -57,6 +59,18 @@ def chips(summary: Json, study: Arrays) -> str:
             " interval",
             text.sure(statistics.describe(score_C, threshold)),
         ),
+    )
+
+
+def _alike(said: Json, score: str) -> str:
+    """The chip that stands for all, in a sentence."""
+    reached = said["score_mean"] >= said["threshold"]
+    threshold = text.percent(said["threshold"])
+    return (
+        "All chips of this design are alike, so one stands for them: its"
+        f" {text.metric(score)} is {text.percent(said['score_mean'])}, which"
+        f" {'reaches' if reached else 'is below'} the threshold of {threshold}."
+        f"{text.sampled(said.get('images')).replace('Each', 'It')}"
     )
 
 
@@ -83,11 +97,11 @@ def stressed(study: Arrays, summary: Json) -> str:
     ]
     if found := [name for name in _LAYERS if name in names]:
         pictures.append(_layers(study, found, score))
-    tables = [_table(study, name, threshold) for name in names]
-    title = (
-        f"The same in numbers: {text.metric(score)}, and yield at"
-        f" {text.percent(threshold)}"
-    )
+    alike = bool(summary["chips"].get("alike"))
+    tables = [_table(study, name, threshold, alike) for name in names]
+    title = f"The same in numbers: {text.metric(score)}"
+    if not alike:
+        title += f", and yield at {text.percent(threshold)}"
     return page.columns(*pictures) + page.details(title, "".join(tables))
 
 
@@ -105,7 +119,8 @@ def others(folder: Path, summary: Json) -> str:
         title = text.differing(
             found["words"], found["hardware"], summary["config"]["hardware"]
         )
-        said = text.yielded(found["chips"], found["score"])
+        tell = _alike if found["chips"].get("alike") else text.yielded
+        said = tell(found["chips"], found["score"])
         parts.append(f"<h3>{page.escape(title)}</h3><p>{page.escape(said)}</p>")
         if found["sweeps"]:
             archive = results.Archive(path.with_suffix(".npz"))
@@ -138,13 +153,16 @@ def _layers(study: Arrays, found: Sequence[str], score: str) -> str:
     )
 
 
-def _table(study: Arrays, name: str, threshold: float) -> str:
+def _table(study: Arrays, name: str, threshold: float, alike: bool) -> str:
+    """A sweep in numbers; of chips that are alike nothing is spread."""
     score_LxC = study[f"{name}_score"]
-    return page.table(
-        f"{stress.axis(name).title}, {score_LxC.shape[1]:,} chips a level",
-        stress.HEAD,
-        stress.rows(name, study[f"{name}_levels"], score_LxC, threshold),
-    )
+    title = stress.axis(name).title
+    rows = stress.rows(name, study[f"{name}_levels"], score_LxC, threshold)
+    if alike:
+        few = [row[:2] for row in rows]
+        return page.table(title, [stress.HEAD[0], "Every chip"], few)
+    count = f"{score_LxC.shape[1]:,} chips a level"
+    return page.table(f"{title}, {count}", stress.HEAD, rows)
 
 
 def _record(path: Path) -> Json:

@@ -25,7 +25,7 @@ import numpy as np
 from jaxedge import hardware
 from jaxedge.core import checks
 from jaxedge.core.trees import map_named, path_name
-from jaxedge.hardware import crossbar, devices, sram
+from jaxedge.hardware import crossbar, devices, digital, sram
 from jaxedge.hardware.devices import stack, wrapper
 from jaxedge.recipes.settings import Design
 
@@ -120,7 +120,7 @@ def parse(
                     continue  # Nothing would be on hardware.
                 sweeps.append(Sweep(name, name, tuple(found)))
     sweeps = [sweep for sweep in sweeps if sweep.levels]
-    if not isinstance(spec, sram.Spec) and spec.compensate:
+    if isinstance(spec, crossbar.Spec) and spec.compensate:
         sweeps += [
             sweep._replace(
                 name=f"{sweep.name}_uncompensated",
@@ -155,6 +155,8 @@ def fields(spec: Design) -> list[str]:
     """
     if isinstance(spec, sram.Spec):
         return sorted({*sram.fields(), *_together(spec), *LAYERS})
+    if isinstance(spec, digital.Spec):
+        return sorted({*digital.fields(), *LAYERS})
     names = {*_own(spec), *wrapper.every_name(spec.device)}
     for layer in stack.LAYERS:
         names |= {*wrapper.added(layer)}
@@ -169,6 +171,8 @@ def with_fields(spec: Design, changed: Mapping[str, Any]) -> Design:
     """
     if isinstance(spec, sram.Spec):
         return sram.with_fields(spec, **changed)
+    if isinstance(spec, digital.Spec):
+        return digital.with_fields(spec, **changed)
     own = _own(spec)
     outer = {k: v for k, v in changed.items() if k in own}
     inner = {k: v for k, v in changed.items() if k not in own}
@@ -216,6 +220,8 @@ def as_array(levels: Levels) -> np.ndarray:
 
 def _together(spec: Design) -> dict[str, Callable[[Any], dict[str, Any]]]:
     """Sweeps that move several fields at once, by name."""
+    if isinstance(spec, digital.Spec):
+        return {}
     array = {"array": lambda level: {"rows": level, "columns": level}}
     if isinstance(spec, sram.Spec):
         config = spec.config

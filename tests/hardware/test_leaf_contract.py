@@ -13,6 +13,7 @@ from jaxedge import hardware as hw
 from jaxedge.hardware.adc import Adc
 from jaxedge.hardware.converters import Range
 from jaxedge.hardware.crossbar import Spec
+from jaxedge.hardware.digital import Spec as Digital
 from jaxedge.hardware.sram import Config
 from jaxedge.hardware.sram import Spec as Macro
 from jaxedge.hardware.write_verify import Verified
@@ -21,7 +22,7 @@ from jaxedge.hardware.write_verify import Verified
 class Case(NamedTuple):
     """What to put a weight on, and what to expect of it."""
 
-    spec: Spec | Macro | None = None
+    spec: Spec | Macro | Digital | None = None
     masked: bool = False
     ranged: bool = False
     noisy: bool = False  # another read key gives another result
@@ -98,6 +99,12 @@ CASES = {
     "macro_masked": Case(
         Macro(SMALL), masked=True, noisy=True, random=True, adc=True
     ),
+    "nvfp4": Case(Digital("nvfp4", "nvfp4")),
+    "int4_tensor": Case(Digital("int4", "int4", "tensor", "tensor")),
+    "weights_alone": Case(Digital("fp4_e2m1", None), ranged=True),
+    "packed": Case(Digital("mxfp4", "int8", packed=True), trains=False),
+    "packed_rows": Case(Digital("int4", "int8", packed=True), trains=False),
+    "masked_digital": Case(Digital("mxfp4", "mxfp8_e4m3"), masked=True),
     "formed": Case(on(FORMED), noisy=True, random=True, trains=False),
     "verified": Case(VERIFIED, noisy=True, random=True, adc=True),
     "ensemble": Case(hw.ensemble.ensemble(Spec(NOISY)), noisy=True),
@@ -117,9 +124,10 @@ OUTPUT = (3, 3, 4, 4)
 # A convolution is a product of an image and a kernel, or of the vectors of
 # `dot` where converters see them: few leaves stand for all in either.
 CONV = ("array", "masked", "set_reset", "all_converters", "ranged_array")
-CONV += ("masked_formed", "macro")
+CONV += ("masked_formed", "macro", "nvfp4", "int4_tensor", "packed_rows")
 # Groups are a matter of `conv` alone.
-DEPTHWISE = ("array", "set_reset", "macro", "all_converters")
+DEPTHWISE = ("array", "set_reset", "macro", "all_converters", "packed")
+DEPTHWISE += ("packed_rows", "nvfp4")
 ROWS = [
     *(("dot", name) for name in CASES),
     *(("conv", name) for name in CONV),
@@ -130,7 +138,7 @@ ROWS = [
 EAGER = [
     *(("dot", name) for name in ("array", "all_converters", "sliced")),
     *(("dot", name) for name in ("wired", "verified", "ensemble")),
-    ("dot", "macro"),
+    *(("dot", name) for name in ("macro", "nvfp4")),
     ("conv", "masked_formed"),
     ("depthwise", "set_reset"),
 ]

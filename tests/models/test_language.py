@@ -95,7 +95,7 @@ def test_padding_changes_nothing(decoder):
     assert seen[-1] == (9, 9) and seen == sorted(seen)
     # One after the other, without padding.
     apply = jax.jit(model.apply)
-    for (context, text), total, count in zip(asked, *got, strict=True):
+    for (context, text), total, count, greedy in zip(asked, *got, strict=True):
         both = np.array([*context, *text])
         logits = np.asarray(apply(variables, both[None]), np.float64)[0]
         told = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -104,6 +104,17 @@ def test_padding_changes_nothing(decoder):
             total, each[len(context) - 1 :].sum(), rtol=1e-4
         )
         assert count == len(text)
+        likeliest = told.argmax(-1)[len(context) - 1 : len(both) - 1]
+        assert greedy == (likeliest == text).all()
+
+
+def test_what_is_likeliest_is_told():
+    best = TOLD.argmax(-1)
+    first, second = int(best[1]), int(best[best[1]])
+    other = (second + 1) % V
+    asked = [([1], [first, second]), ([1], [first, other]), ([5, 1], [first])]
+    got = language.log_likelihood(*bigram(), asked)
+    assert got.greedy.tolist() == [True, False, True]
 
 
 def test_the_last_tokens_of_a_long_sequence_are_kept():

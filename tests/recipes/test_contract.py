@@ -34,6 +34,10 @@ CASES = {
         "hardware.device": "rram_40nm_set_reset",
         "hardware.input_bits": 3,
     },
+    "mask on a digital chip": {
+        "train.hardware": "fresh_chips",
+        "hardware.device": "nvfp4",
+    },
     "float baseline": {"recipe": "in_memory", "learn.rule": "float"},
     "analogue SGD": {"recipe": "in_memory", "learn.rule": "sgd"},
     "Tiki-Taka v2": {"recipe": "in_memory"},

@@ -6,7 +6,7 @@ import pytest
 
 from jaxedge import models
 from jaxedge.core.checks import UsageError
-from jaxedge.hardware import devices, sram
+from jaxedge.hardware import devices, digital, sram
 from jaxedge.hardware.adc import Adc
 from jaxedge.recipes import (
     defaults,
@@ -118,7 +118,8 @@ def test_fields_must_be_complete_and_known(config):
     for section in config():
         for field in config()[section]:
             lacking = config()
-            if (section, field) == ("hardware", "macro"):  # Of few configs.
+            later = ("macro", "digital", "weight_format")  # Of few configs.
+            if section == "hardware" and field in later:
                 continue
             del lacking[section][field]
             with pytest.raises(
@@ -210,6 +211,27 @@ def test_a_macro_in_place_of_a_device(config):
     assert sorted(found) == sorted(f"macro.{k}={v}" for k, v in macro.items())
 
 
+def test_a_number_format_in_place_of_a_device(config):
+    fresh = defaults.hardware("int4_w4a8").to_dict()
+    fresh["digital"] |= {"weight_scale": "tensor", "inputs": "fp8_e5m2"}
+    given = settings.unpack(settings.Hardware, fresh, "hardware")
+    wanted = digital.Spec("int4", "fp8_e5m2", "tensor")
+    assert settings.make_plan(given) == wanted
+    assert settings.unused(given) == []
+    other = given._replace(rows=64, macro={"fold": 3}, weight_format="int4")
+    found = ["macro.fold=3", "rows=64", "weight_format=int4"]
+    assert settings.unused(other) == found
+    other = given._replace(device="rram_wan2022")
+    told = {field.split("=")[0] for field in settings.unused(other)}
+    assert told == {"digital.inputs", "digital.weight_scale"}
+    fresh["digital"]["inputs"] = "fp4"
+    with pytest.raises(UsageError, match="config.hardware: unknown number"):
+        settings.unpack(settings.Hardware, fresh, "hardware")
+    # A macro has no use for them.
+    other = given._replace(device="sram_wang2023")
+    assert "digital.inputs=fp8_e5m2" in settings.unused(other)
+
+
 def test_every_field_of_a_macro_is_in_the_section():
     section = defaults.hardware("sram_wang2023").macro
     assert set(section) == set(sram.fields())
@@ -221,6 +243,7 @@ def test_the_plan_of_a_config(config):
         "seconds": 2.0,
         "rows": 64,
         "columns": 32,
+        "weight_format": "fp4_e2m1",
         "input_bits": 4,
         "bit_serial": True,
         "adc_bits": 8,
@@ -230,7 +253,8 @@ def test_the_plan_of_a_config(config):
     }
     plan = settings.make_plan(settings.unpack(settings.Hardware, given, "h"))
     assert type(plan.device) is devices.SwitchedRram
-    for name in given.keys() - {"device", "overrides", "adc", "macro"}:
+    parts = {"device", "overrides", "adc", "macro", "digital"}
+    for name in given.keys() - parts:
         assert getattr(plan, name) == given[name]
     assert plan.adc is None
     given["adc"] = given["adc"] | {"offset": 0.5, "kind": "ramp"}

@@ -9,7 +9,7 @@ import pytest
 
 from jaxedge import hardware
 from jaxedge.core import checks
-from jaxedge.hardware import crossbar, devices, sram
+from jaxedge.hardware import crossbar, devices, digital, sram
 from jaxedge.run import sweeps
 
 SPEC = crossbar.Spec(devices.get("pcm_nandakumar2019"), adc_bits=6)
@@ -238,3 +238,25 @@ def test_levels_are_stored_as_numbers_where_they_are():
     )
     assert sweeps.as_array(("a", "b")).tolist() == ["a", "b"]
     assert sweeps.as_array((4, "b", None)).tolist() == ["4", "b", "None"]
+
+
+def test_formats_are_swept_by_name_and_noise_is_left_out():
+    spec = digital.get("nvfp4")
+    with pytest.warns(UserWarning, match="'noise' is left out"):
+        assert parse("noise", spec) == ()
+    (sweep,) = parse("weights=mxfp4,int4", spec)
+    assert sweep.levels == ("mxfp4", "int4")
+    assert sweeps.apply(sweep, "int4", spec) == digital.Spec("int4", "nvfp4")
+    (sweep,) = parse("inputs=none,int8", spec)
+    assert sweeps.apply(sweep, None, spec) == digital.get("nvfp4_w4a16")
+    assert [one.name for one in parse("all", spec)] == [
+        "only_layer", "all_but_layer",
+    ]  # fmt: skip
+    only = sweeps.apply(parse("layers", spec)[0], LAYERS[0], spec)
+    chip = hardware.deploy(jax.random.key(0), PARAMS, only)
+    assert isinstance(chip["a"]["kernel"], hardware.Digital)
+    assert not hardware.is_weight(chip["a"]["kernel_2"])
+    with pytest.raises(checks.UsageError, match="weights at 'fp5'"):
+        parse("weights=fp5", spec)
+    with pytest.raises(checks.UsageError, match="unknown field to sweep"):
+        parse("read_noise=0,0.1", spec)
