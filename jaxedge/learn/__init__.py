@@ -11,6 +11,7 @@ from jaxedge.learn import masks as masks
 from jaxedge.learn import readout as readout
 from jaxedge.learn import readout_forms as readout_forms
 from jaxedge.learn import readout_scores as readout_scores
+from jaxedge.learn import roc as roc
 
 __all__ = [
     "active",
@@ -24,4 +25,5 @@ __all__ = [
     "readout",
     "readout_forms",
     "readout_scores",
+    "roc",
 ]

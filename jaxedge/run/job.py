@@ -26,6 +26,7 @@ from jaxedge.run import (
     clients,
     exhibits,
     hosts,
+    informed,
     ledger,
     loop,
     macros,
@@ -456,6 +457,7 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
     drawn |= exhibits.collect(job.recipe, pair, test, classes, key)
     drawn |= reliability.collect(job.recipe, pair, test, len(classes), key)
     drawn |= _clients(job, path.parent / "chosen")
+    drawn |= _informed(job, pair, test, key)
     np.savez_compressed(path, **drawn)  # type: ignore[arg-type]
 
 
@@ -466,6 +468,19 @@ def _clients(job: Job, folder: Path) -> dict[str, np.ndarray]:
         return {}
     chosen = None if job.recipe.subset is None else folder
     return clients.collect(module.names(job.given), job.splits, chosen)
+
+
+def _informed(
+    job: Job, pair: exhibits.Pair, test: study.Frames, key: jax.Array
+) -> dict[str, np.ndarray]:
+    """What the report shows of radiomics; nothing where there are none."""
+    if recipes.get(job.config["recipe"]) is not recipes.ridl:
+        return {}
+    # The one that training began with.
+    begin = jax.jit(job.recipe.init)(stream(stream(job.key, "train"), "init"))
+    start = jax.jit(job.recipe.finish)(begin)
+    networks = informed.Networks(start, *pair)
+    return informed.collect(job.recipe, networks, test, job.splits, key)
 
 
 @contextlib.contextmanager
