@@ -2,8 +2,8 @@
 
     scripts/run --config=configs/ridl.py
 
-Phantom volumes, made on the spot, whose class depends on shape, on texture and
-on where the texture lies. Arguments of `get_config`:
+Phantom volumes, made on the spot, whose class depends on the length of a region
+and on where in it the texture is rough. Arguments of `get_config`:
 
     ridl               (default) maps and numbers of radiomics, de-correlated
     pretrain           the same network without radiomics; `ridl` starts from
@@ -59,7 +59,7 @@ def get_config(variant: str = "ridl") -> ConfigDict:
         {
             "name": "phantom_volumes",
             "fold": 0,
-            "size": (24, 32, 32),
+            "size": (18, 24, 24),
             "cue": "both",
             "n": placeholder(int),
             "seed": 0,
@@ -69,8 +69,8 @@ def get_config(variant: str = "ridl") -> ConfigDict:
     )
     c.model = ConfigDict(
         {
-            "widths": (8, 12, 16, 24),
-            "dropout": 0.1,
+            "widths": (4, 8, 16),
+            "dropout": 0.0,
             "start": placeholder(str),
         }
     )
@@ -107,7 +107,7 @@ def get_config(variant: str = "ridl") -> ConfigDict:
     c.optimizer = ConfigDict(
         {
             "name": "adam",
-            "learning_rate": 1e-3,
+            "learning_rate": 3e-3,
             "momentum": 0.9,
             "weight_decay": 0.0,
             "warmup": 0,
@@ -118,10 +118,10 @@ def get_config(variant: str = "ridl") -> ConfigDict:
     )
     c.train = ConfigDict(
         {
-            "epochs": 25,
+            "epochs": 24,
             "batch": 8,
-            "evaluate_every": 1,
-            "checkpoint_every": 5,
+            "evaluate_every": 2,
+            "checkpoint_every": 8,
             "select_on": "valid",
             "hardware": "ideal",
             "input_ranges": False,
@@ -168,7 +168,7 @@ def _quick(c: Any) -> None:
     c.data.update({"size": (12, 16, 16), "n": 40})
     c.model.widths = (4, 4, 6)
     c.radiomics.radii = (1,)
-    c.train.update({"epochs": 2, "checkpoint_every": 1})
+    c.train.update({"epochs": 2, "evaluate_every": 1, "checkpoint_every": 1})
 
 
 def _published(c: Any) -> None:
@@ -177,7 +177,7 @@ def _published(c: Any) -> None:
     c.model.update({"widths": (16, 32, 64, 128, 256), "dropout": 0.3})
     c.radiomics.radii = (1, 2, 5, 10)
     c.optimizer.learning_rate = 1e-4
-    c.train.update({"batch": 1, "devices": "all"})
+    c.train.update({"epochs": 25, "batch": 1, "evaluate_every": 1})
 
 
 _CHANGES = {

@@ -1,17 +1,16 @@
 """Phantoms: volumes with a region whose class depends on shape and texture.
 
 Made by construction, and no measurement. A region is an ellipsoid with an
-uneven surface, and at one of its ends lies a bright sphere, a landmark outside
-of it. Two independent normal numbers make a phantom:
+uneven surface. Two independent normal numbers make a phantom:
 
-- its shape s: the longest diameter is 16 exp(s / 5) voxels, whatever the
+- its shape s: the longest diameter is 22 exp(0.12 s) voxels, whatever the
   volume, which is drawn by itself. A number of the whole, such as shape's
   Maximum3DDiameter, tells it; what sees a few voxels at a time does not.
-- its arrangement t: how rough the region is towards the landmark, and how
-  smooth away from it; the other way round if negative. Mean and spread of the
-  intensities are the same all over, and so is the roughness of the whole on
-  average, so that no number of the whole tells it, but maps of a local texture
-  such as glcm Idn do, beside the landmark.
+- its arrangement t: how rough the core of the region is, and how smooth its
+  rim; the other way round if negative. Mean and spread of the intensities are
+  the same all over, and so is the roughness of the whole on average, so that
+  no number of the whole tells it, but maps of a local texture such as glcm Idn
+  do, beside the region.
 
 The class is whether s, t or their sum is above 0, with some doubt. Position,
 direction, volume, brightness and the roughness of the whole differ between
@@ -37,15 +36,15 @@ SIZE = (24, 32, 32)
 _LEAST = 12  # Voxels a side; in fewer there is no texture.
 
 # All numbers are our choice. Lengths are voxels of a volume of `SIZE`.
-_DIAMETER, _SPREAD = 16.0, 0.2
-_VOLUME, _VOLUME_SPREAD = 500.0, 0.11
+_DIAMETER, _SPREAD = 22.0, 0.12
+_VOLUME, _VOLUME_SPREAD = 2500.0, 0.11
 _UNEVEN = 0.12  # Of the surface, a share of the radius.
-_LANDMARK = 2.5  # Radius.
+_MIDDLE = 0.5 ** (1 / 3)  # The radius within which half of a region is.
 _LIMIT = 2.0  # Of normal numbers that make a shape, so that it fits.
-# Hounsfield units: around the region, in it, its texture, the landmark.
-_OUTSIDE, _INSIDE, _TEXTURE, _BRIGHT = -80.0, 40.0, 60.0, 300.0
+# Hounsfield units: around the region, in it, its texture.
+_OUTSIDE, _INSIDE, _TEXTURE = -80.0, 40.0, 60.0
 _BRIGHTER = 15.0  # Of regions, and of what is around them.
-_CONTRAST = 0.4  # Of the shares of roughness at the two ends.
+_CONTRAST = 0.4  # Of the shares of roughness in core and rim.
 
 
 class Phantom(NamedTuple):
@@ -199,27 +198,22 @@ def _volume(
     half = unit * _DIAMETER / 2 * np.exp(_SPREAD * s)
     volume = _VOLUME * np.exp(_VOLUME_SPREAD * _limited(rng, 1)[0])
     thin = np.sqrt(unit**3 * volume / (4 / 3 * np.pi * half))
-    # Region and landmark together are in the middle.
-    centre = (np.array(size) - 1) / 2 - unit * _LANDMARK * axes[0]
-    centre = centre + unit * rng.uniform(-0.5, 0.5, 3)
+    centre = (np.array(size) - 1) / 2 + unit * rng.uniform(-0.5, 0.5, 3)
 
     place = np.moveaxis(np.indices(size), 0, -1) - centre
     along, *across = np.moveaxis(place @ axes.T, -1, 0)
     radius = np.sqrt((along / half) ** 2 + sum((a / thin) ** 2 for a in across))
-    mask = radius < 1 + _UNEVEN * _field(rng, size, 2 * unit)
-    far = place - (half + unit * _LANDMARK) * axes[0]
-    landmark = (np.linalg.norm(far, axis=-1) < unit * _LANDMARK) & ~mask
+    mask = _largest(radius < 1 + _UNEVEN * _field(rng, size, 2 * unit))
 
-    end = np.tanh(2 * along / half)
-    rough = rng.uniform(0.4, 0.6) + _CONTRAST * np.tanh(1.5 * t) * end
+    core = np.tanh(6 * (_MIDDLE - radius))
+    rough = rng.uniform(0.4, 0.6) + _CONTRAST * np.tanh(1.5 * t) * core
     rough = np.clip(rough, 0, 1)
     # Independent fields of variance 1, whose mixture has it too.
     texture = np.sqrt(rough) * _field(rng, size, 0)
     texture += np.sqrt(1 - rough) * _field(rng, size, 1.5)
     inside = _INSIDE + _BRIGHTER * rng.normal() + _TEXTURE * texture
     outside = _OUTSIDE + _BRIGHTER * _field(rng, size, 2 * unit)
-    image = np.where(mask, inside, outside)
-    return np.where(landmark, _BRIGHT, image), mask
+    return np.where(mask, inside, outside), mask
 
 
 def _axes(rng: np.random.RandomState) -> np.ndarray:
@@ -244,6 +238,14 @@ def _field(
         return field
     field = ndimage.gaussian_filter(field, blur, mode="wrap")
     return (field - field.mean()) / field.std()
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """A region without the islands that an uneven surface may have."""
+    from scipy import ndimage  # Slow to load, and seldom needed.
+
+    parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    return parts == np.bincount(parts[mask]).argmax()
 
 
 def _limited(rng: np.random.RandomState, n: int) -> np.ndarray:
