@@ -244,7 +244,7 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     """A region without the islands that an uneven surface may have."""
     from scipy import ndimage  # Slow to load, and seldom needed.
 
-    parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))  # type: ignore[misc]
     return parts == np.bincount(parts[mask]).argmax()
 
 

@@ -17,8 +17,8 @@ import pathlib
 import sys
 
 import numpy as np
-import radiomics
-from radiomics import featureextractor
+import radiomics  # type: ignore
+from radiomics import featureextractor  # type: ignore
 import SimpleITK as sitk
 
 VOLUMES = (
@@ -187,9 +187,7 @@ def load(path):
         volume = sitk.GetImageFromArray(array)
         volume.SetSpacing(stored["spacing_xyz"].astype(float).tolist())
         volume.SetOrigin(stored["origin_xyz"].astype(float).tolist())
-        volume.SetDirection(
-            stored["direction"].astype(float).ravel().tolist()
-        )
+        volume.SetDirection(stored["direction"].astype(float).ravel().tolist())
         found.append(volume)
     return found
 

@@ -210,9 +210,9 @@ def test_energies_are_of_shifted_intensities():
 
     def energy(x, shift):
         name = "firstorder_Energy"
-        return maps.maps(
-            x, levels, LEVELS, names=[name], voxel_shift=shift
-        )[name]
+        return maps.maps(x, levels, LEVELS, names=[name], voxel_shift=shift)[
+            name
+        ]
 
     moved = energy(values + 24, 0.0)
     np.testing.assert_allclose(energy(values, 24.0), moved, rtol=1e-6)
@@ -275,9 +275,7 @@ def test_the_peer_says_the_same_of_a_phantom(masked, phantom):
     image, mask = phantom
     names = [name for kind, name in PEER if kind == masked]
     levels = (image if not masked else image * mask).astype(np.int32)
-    found = maps.maps(
-        image, levels, 9, names=names, where_ZxYxX=mask, block=32
-    )
+    found = maps.maps(image, levels, 9, names=names, where_ZxYxX=mask, block=32)
     for name in names:
         here = np.asarray(found[name], np.float64)
         told = [here[mask].mean(), here[0, 0, 0], here[1, 2, 3], here[3, 3, 1]]
