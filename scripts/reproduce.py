@@ -6,10 +6,13 @@ the same network in digital weights and in cells. An entry of
 `reproduce_pruning.ENTRIES` repeats edge pruning at several settings, one of
 `reproduce_tables.ENTRIES` tells the scores of vessels and of point sets, one of
 `reproduce_resnet.CONFIGS` puts a published network on a hundred chips;
-`half_sparse` compares pairs of cells under read noise, an entry of
+`half_sparse` compares pairs of cells under read noise, `fp4_resnets` published
+networks in number formats of few bits, an entry of
 `reproduce_llm_fp4.ENTRIES` a transformer in small numbers, one of
 `reproduce_qat.ENTRIES` trains low-bit networks, one of `reproduce_feal.ENTRIES`
-clients that choose what to annotate, and one of `reproduce_bench.BENCHES` is a
+clients that choose what to annotate, `radiomics` compares features with those
+of pyradiomics and the IBSI, `ridl_phantoms` a network that is informed by them
+with its parts, and one of `reproduce_bench.BENCHES` is a
 measurement of speed.
 """
 
@@ -27,11 +30,14 @@ import jax
 import numpy as np
 import reproduce_bench
 import reproduce_feal
+import reproduce_fp4
 import reproduce_half_sparse
 import reproduce_llm_fp4
 import reproduce_pruning
 import reproduce_qat
+import reproduce_radiomics
 import reproduce_resnet
+import reproduce_ridl
 import reproduce_tables
 from reproduce_tables import spread
 
@@ -66,10 +72,11 @@ def console(arguments: Sequence[str]) -> int:
     tables = reproduce_tables.ENTRIES
     published, benches = reproduce_resnet.CONFIGS, reproduce_bench.BENCHES
     small, low = reproduce_llm_fp4.ENTRIES, reproduce_qat.ENTRIES
-    asking = reproduce_feal.ENTRIES
+    asking, digital = reproduce_feal.ENTRIES, reproduce_fp4.NAME
+    informed = reproduce_ridl.ENTRIES
     names = [
-        *CONFIGS, *compared, *tables, *published, sparse, *small, *low,
-        *asking, *benches,
+        *CONFIGS, *compared, *tables, *published, digital, sparse, *small, *low,
+        *asking, reproduce_radiomics.NAME, *informed, *benches,
     ]  # fmt: skip
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
@@ -89,12 +96,18 @@ def console(arguments: Sequence[str]) -> int:
                 reproduce(name, seeds, rest, stop)
             elif name == sparse:
                 reproduce_pairs(rest, stop)
+            elif name == digital:
+                reproduce_digital(rest, stop)
+            elif name == reproduce_radiomics.NAME:
+                reproduce_features(rest)
             elif name in small:
                 drawn(reproduce_llm_fp4, name, seeds, rest, stop)
             elif name in low:
                 drawn(reproduce_qat, name, seeds, rest, stop)
             elif name in asking:
                 drawn(reproduce_feal, name, seeds, rest, stop)
+            elif name in informed:
+                drawn(reproduce_ridl, name, seeds, rest, stop)
             elif name in benches:
                 measure(name, rest)
             elif name in compared:
@@ -164,6 +177,14 @@ def reproduce_published(
     write(name, rest, started, found, reproduce_resnet.page)
 
 
+def reproduce_digital(rest: Sequence[str], stop: loop.Stop) -> None:
+    """Networks in few bits; writes docs/results/fp4_resnets.{json,md}."""
+    started, fp4 = commit(), reproduce_fp4
+    folder = ROOT / "runs" / "reproduce" / fp4.NAME
+    found = fp4.reproduce(rest, folder, stop)
+    write(fp4.NAME, rest, started, found, fp4.page)
+
+
 def reproduce_pairs(rest: Sequence[str], stop: loop.Stop) -> None:
     """Pairs under read noise; writes docs/results/half_sparse.{json,md,svg}."""
     half, started = reproduce_half_sparse, commit()
@@ -171,6 +192,14 @@ def reproduce_pairs(rest: Sequence[str], stop: loop.Stop) -> None:
     found = half.reproduce(rest, folder, stop)
     write(half.NAME, rest, started, found, half.page)
     half.draw(found, ROOT / "docs" / "results" / f"{half.NAME}.svg")
+
+
+def reproduce_features(rest: Sequence[str]) -> None:
+    """Radiomic features; writes docs/results/radiomics.{json,md,svg}."""
+    part, started = reproduce_radiomics, commit()
+    found = part.reproduce(rest)
+    write(part.NAME, rest, started, found, part.page)
+    part.draw(found, RESULTS / f"{part.NAME}.svg")
 
 
 def drawn(

@@ -117,6 +117,25 @@ def test_the_notebook_of_small_numbers_runs():
     assert "in 4.500 bits each" in out and "unchanged: True" in out
 
 
+@pytest.mark.slow
+def test_the_notebook_of_radiomics_runs():
+    code = (ROOT / "notebooks" / "radiomics.py").read_text()
+    kinds = 'kinds = ("shape", "firstorder", "glcm", "ngtdm")'
+    assert "cases, repeats = 20, 10" in code and kinds in code
+    code = code.replace("cases, repeats = 20, 10", "cases, repeats = 6, 3")
+    # Programs of two classes less to compile.
+    out = python("-c", code.replace(kinds, 'kinds = ("shape", "firstorder")'))
+    assert "107 features, such as" in out
+    assert len(re.findall(r"radius \d+: \d+ ms", out)) == 4
+    icc = [float(v) for v in re.findall(r"_\w+: (-?\d\.\d{3})\n", out)]
+    # The least and the greatest three; cases differ by more than repeats.
+    assert icc == sorted(icc) and len(icc) == 6 and 0.8 < icc[-1] <= 1
+    kurtosis = re.findall(r"firstorder_Kurtosis ([\d.]+); .* (-?[\d.]+)", out)
+    ours, excess = map(float, kurtosis[0])
+    assert ours - 3 == pytest.approx(excess, abs=2e-5)
+    assert "of 97 tags" in out
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -124,6 +143,7 @@ def test_the_notebook_of_small_numbers_runs():
         "bring_your_own_network",
         "embedded_adc",
         "fp4_in_two_minutes",
+        "radiomics",
     ],
 )
 def test_a_notebook_is_its_script(name):

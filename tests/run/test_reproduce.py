@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from jaxedge.core import checks
+
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,3 +91,29 @@ def test_a_bench_is_kept_as_it_was_printed(reproduce, tmp_path):
     assert all(line in page for line in content["lines"])
     assert f"target was {'met' if content['target'] else 'missed'}" in page
     assert reproduce.console(["bench_readout", "--rows=none"]) == 2
+
+
+def test_formats_are_told_beside_float32(reproduce):
+    fp4 = reproduce.reproduce_fp4
+
+    rows = [
+        {"network": n, "format": f, "accuracy": 0.9 if f == "float32" else 0.85}
+        for n in fp4.NETWORKS
+        for f in (fp4.FLOAT, *fp4.FORMATS)
+    ]
+    lines = fp4.page(
+        {
+            "images": 10_000,
+            "published": dict.fromkeys(fp4.NETWORKS, 0.91),
+            "sources": dict.fromkeys(fp4.NETWORKS, "there"),
+            "rows": rows,
+        }
+    )
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 4 + len(fp4.FORMATS)
+    (row,) = (line for line in table if line.startswith("| nvfp4 | fp8"))
+    assert row.count("85.00 (-5.00)") == len(fp4.NETWORKS)
+    # 4 bits, and 8 for a block of 16, and 32 for the whole.
+    assert "nvfp4 4.50" in "".join(lines)
+    with pytest.raises(checks.UsageError, match="is no flag of fp4_resnets"):
+        fp4.reproduce(["--images=0"], None, None)

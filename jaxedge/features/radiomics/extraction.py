@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import functools
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import numpy as np
 
 from jaxedge.core import checks
 from jaxedge.features.radiomics import (
+    cohorts,
     first_order,
     glcm,
     gldm,
@@ -36,9 +36,6 @@ _TEXTURES = {
     "gldm": gldm.features,
     "ngtdm": ngtdm.features,
 }
-# Arrays of a block of regions take about so many bytes; on CPU a few of them
-# stay in the caches, which makes it several times as fast.
-_MEMORY, _CACHE = 1 << 29, 1 << 25
 
 
 def extract(
@@ -176,7 +173,7 @@ def extract_many(
     """
     options_module.check(options)
     wanted = chosen(classes, definitions, False)
-    made = _cohort(
+    made = cohorts.cut(
         images,
         masks,
         spacing,
@@ -187,7 +184,7 @@ def extract_many(
             "label": label,
         },
     )
-    n, room = len(made), _Room.of(made)
+    n, room = len(made), cohorts.room_of(made)
     block = min(block or room.block, n)
     parts = []
     for start in range(0, n, block):
@@ -361,72 +358,3 @@ def _compiled_many(
         }
 
     return jax.vmap(one)(region_B, listed_B)
-
-
-class _Room(NamedTuple):
-    """What the largest region of a cohort takes.
-
-    Attributes:
-        size: of boxes, [3].
-        rows: for grey levels.
-        voxels: of a region.
-    """
-
-    size: tuple[int, ...]
-    rows: int
-    voxels: int
-
-    @classmethod
-    def of(cls, regions_N: Sequence[Region]) -> "_Room":
-        """Of some regions, with a little more."""
-        shapes = [region.mask_ZxYxX.shape for region in regions_N]
-        most = max(int(region.mask_ZxYxX.sum()) for region in regions_N)
-        return cls(
-            tuple(
-                regions.padded_side(max(sides))
-                for sides in zip(*shapes, strict=True)
-            ),
-            regions.padded_levels(max(r.n_levels for r in regions_N)),
-            *regions.padded_size((most,)),
-        )
-
-    def stacked(self, some: Sequence[Region]) -> tuple[Region, Region]:
-        """Regions side by side: as volumes, and as rows of voxels."""
-        rows = [regions.listed(region) for region in some]
-        return (
-            regions.stacked(some, self.size, self.rows),
-            regions.stacked(rows, (1, 1, self.voxels), self.rows),
-        )
-
-    @property
-    def block(self) -> int:
-        """How many regions run at once: arrays by direction count most."""
-        one = 13 * 4 * (4 * math.prod(self.size) + 2 * self.rows**2)
-        some = _CACHE if jax.default_backend() == "cpu" else _MEMORY
-        return int(np.clip(some // one, 1, 256))
-
-
-def _cohort(
-    images: Sequence[Any],
-    masks: Sequence[Any],
-    spacing: Any,
-    settings: dict[str, Any],
-) -> list[Region]:
-    """Regions, each of the size of its box."""
-    n = len(images)
-    spacings = np.broadcast_to(np.asarray(spacing, np.float64), (n, 3))
-    if not n or len(masks) != n:
-        raise checks.UsageError(
-            f"there are {n} images and {len(masks)} masks; give one mask an"
-            " image, and at least one."
-        )
-    made = []
-    for i in range(n):
-        try:
-            one = regions.cut(
-                images[i], masks[i], spacing=spacings[i], **settings
-            )
-        except checks.UsageError as error:
-            raise checks.UsageError(f"volume {i}: {error}") from error
-        made.append(one)
-    return made

@@ -5,7 +5,7 @@ import pytest
 
 from jaxedge.core import UsageError
 from jaxedge.features import radiomics
-from jaxedge.features.radiomics import regions
+from jaxedge.features.radiomics import cohorts, regions
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -73,6 +73,28 @@ def test_regions_are_stacked_and_listed():
         np.testing.assert_array_equal(row.values_ZxYxX[0, 0], image[mask])
         np.testing.assert_array_equal(row.levels_ZxYxX[0, 0], levels)
         assert row.mask_ZxYxX.all()
+
+
+@pytest.mark.parametrize("spacing", [(1, 1), np.ones((2, 3))])
+def test_spacings_are_one_or_one_a_volume(spacing):
+    images, masks, _ = cohort()
+    with pytest.raises(UsageError, match="spacing has shape"):
+        radiomics.extract_many(images, masks, spacing=spacing)
+
+
+def test_a_room_holds_every_region():
+    images, masks, _ = cohort()
+    made = cohorts.cut(images, masks, (1, 1, 1), {"bin_width": 1.0})
+    room = cohorts.room_of(made)
+    assert room.size == (8, 12, 16)
+    assert room.rows >= max(region.n_levels for region in made)
+    whole, listed = room.stacked(made)
+    assert whole.values_ZxYxX.shape == (3, 8, 12, 16)
+    assert listed.mask_ZxYxX.shape == (3, 1, 1, room.voxels)
+    np.testing.assert_array_equal(
+        listed.mask_ZxYxX.sum((1, 2, 3)), whole.mask_ZxYxX.sum((1, 2, 3))
+    )
+    assert room.block >= 1
 
 
 @pytest.mark.parametrize("found, side", [(1, 4), (13, 16), (33, 40), (65, 80)])
