@@ -16,8 +16,9 @@ from jaxedge.core.trees import pytree, static
 from jaxedge.hardware import formats
 from jaxedge.hardware.masked import MaskedRandom
 from jaxedge.hardware.ranged import Ranged
-from jaxedge.hardware.weights import Product, Weight
-from jaxedge.quantize.blocks import Packed
+from jaxedge.hardware.weights import Product, Weight, matmul
+from jaxedge.quantize import products
+from jaxedge.quantize.blocks import Blocks, Packed
 from jaxedge.quantize.layer import Rows
 
 
@@ -37,6 +38,9 @@ class Spec:
             else is in its batch.
         packed: whether a chip keeps the bytes of its weights, in the stead of
             their values: less memory, and no gradient.
+        path: how vectors meet such bytes (`quantize.products.PATHS`); in
+            networks that are wrapped, and in convolutions that are not unrolled
+            into vectors, they are unpacked whatever it is.
     """
 
     weights: str | None = static(default="nvfp4")
@@ -44,6 +48,7 @@ class Spec:
     weight_scale: str = static(default="channel")
     input_scale: str = static(default="vector")
     packed: bool = static(default=False)
+    path: str = static(default="auto")
 
     def check(self) -> None:
         """Raises UsageError for a design that cannot be."""
@@ -58,6 +63,12 @@ class Spec:
             )
         checks.choice("weight_scale", self.weight_scale, ("channel", "tensor"))
         checks.choice("input_scale", self.input_scale, formats.OVER)
+        checks.choice("path", self.path, products.PATHS)
+        if self.path != "auto" and not self.packed:
+            raise checks.UsageError(
+                f"path is {self.path!r}, but the weights are kept as values;"
+                " make packed true, or path 'auto'."
+            )
 
     @property
     def over(self) -> str:
@@ -148,7 +159,23 @@ class Digital(Weight):
         self, x: jax.Array, product: Product, key: jax.Array | None
     ) -> jax.Array:
         del key  # A read has no noise.
-        return product(self.encode(x), self.matrix)
+        x = self.encode(x)
+        if product is matmul and isinstance(self.held, (Rows, Packed)):
+            return products.matmul(
+                x, self.held, inputs=self._input_blocks, path=self.spec.path
+            )
+        return product(x, self.matrix)
+
+    @property
+    def _input_blocks(self) -> Blocks | None:
+        """The format that leaves inputs as `encode` has them."""
+        spec = self.spec
+        found = None if spec.inputs is None else formats.of(spec.inputs)
+        if not isinstance(found, Blocks):
+            return None
+        # Vectors of NVFP4 that have wholes of their own have no such format.
+        alike = found.scale != "e4m3" or spec.input_scale == "tensor"
+        return found if alike else None
 
     def split(self, groups: int) -> "Digital":
         if isinstance(self.held, (Rows, Packed)):

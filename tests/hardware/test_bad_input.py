@@ -296,13 +296,21 @@ def test_weights_that_are_not_finite(bad, masked):
     refused(lambda: hw.deploy(KEY, {"a": w}, IDEAL), *words)
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (1, 1, 1, 1, 1)])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (1,) * 6])
 def test_weights_of_another_rank(shape):
     refused(
         lambda: hw.program(KEY, jnp.ones(shape), IDEAL),
-        "[I, O] or [h, w, I, O]",
+        "[I, O], [h, w, I, O] or [d, h, w, I, O]",
         f"got shape {shape}",
     )
+
+
+def test_kernels_of_volumes_lie_on_hardware():
+    kernel = jnp.arange(48.0).reshape(2, 2, 2, 3, 2)
+    chip = hw.deploy(KEY, {"kernel": kernel}, IDEAL)["kernel"]
+    assert hw.is_weight(chip) and chip.shape == kernel.shape
+    x = jnp.ones((1, 3, 3, 3, 3))
+    np.testing.assert_allclose(hw.conv(x, chip), hw.conv(x, kernel), rtol=1e-5)
 
 
 def test_an_array_is_programmed_once():

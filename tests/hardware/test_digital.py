@@ -139,6 +139,19 @@ def test_bytes_hold_the_same_values(name):
     assert abs(8 * packed.held.nbytes - plain.stored_bits) <= 8 * OUTPUTS
 
 
+def test_bytes_are_multiplied_on_any_path():
+    spec = digital.get("mxfp4", packed=True)
+    plain = hw.dot(X, hw.program(KEY, W, spec))
+    fused = digital.with_fields(spec, path="fused")
+    found = hw.dot(X, hw.program(KEY, W, fused))
+    np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-4)
+    native = digital.with_fields(spec, path="native")
+    with pytest.raises(UsageError, match="Blackwell"):
+        hw.dot(X, hw.program(KEY, W, native))
+    with pytest.raises(UsageError, match="packed"):
+        digital.get("mxfp4", path="fused")
+
+
 def test_packed_mxfp4_takes_four_and_a_quarter_bits():
     leaf = hw.program(
         KEY, normal("wide", 256, 8), digital.Spec("mxfp4", packed=True)

@@ -42,7 +42,7 @@ def folder(resolved, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_run_on_a_digital_chip(folder):
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
     chips = summary["chips"]
     assert chips["n"] == 1 and chips["alike"]
     # Trained on it, the chip is as good as the ideal network.
@@ -58,7 +58,7 @@ def test_a_run_on_a_digital_chip(folder):
     macs = sum(row["rows"] * row["cols"] for row in energy["layers"])
     price = 300 / 624e12
     assert energy["joules_hardware"] == pytest.approx(2 * macs * price)
-    page = (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text("utf-8")
     text = re.sub(r"<[^>]*>", " ", page)
     assert "All chips of this design are alike" in text
     assert "How each layer is stored" in text
