@@ -25,6 +25,9 @@ The paper: an AUC of 86.9 % on private CT of patients with atrial fibrillation,
 sub-types told apart. Unknown: its patients and their number, every baseline,
 which resampling its global features had (3 mm in one place of the released
 code, 1 mm in another), and what each part contributes.
+
+Ours: the comparison over folds is not finished. In the folds that were tried
+RIDL was level with a regression on the four published features alone.
 """
 
 from typing import Any

@@ -8,9 +8,10 @@ uneven surface. Two independent normal numbers make a phantom:
   Maximum3DDiameter, tells it; what sees a few voxels at a time does not.
 - its arrangement t: how rough the core of the region is, and how smooth its
   rim; the other way round if negative. Mean and spread of the intensities are
-  the same all over, and so is the roughness of the whole on average, so that
-  no number of the whole tells it, but maps of a local texture such as glcm Idn
-  do, beside the region.
+  the same all over, and so is roughness on average over all voxels. Maps of a
+  local texture such as glcm Idn tell it, beside the region. So do, in part,
+  numbers of the whole that say how texture varies, such as gldm's
+  DependenceVariance, and less those of all pairs, of which the core has more.
 
 The class is whether s, t or their sum is above 0, with some doubt. Position,
 direction, volume, brightness and the roughness of the whole differ between
