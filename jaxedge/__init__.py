@@ -4,8 +4,8 @@ The rooms are imported on first use, so that `import jaxedge` stays light and
 never touches an optional extra:
 
     core      keys, pytree dataclasses, argument checks
-    hardware  what a physical array does to a matrix product
     quantize  number formats
+    hardware  what a physical array does to a matrix product
     features  from raw data to arrays
     learn     learning rules without a network
     models    thin flax.linen networks that run on any hardware
@@ -21,8 +21,8 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     "core",
-    "hardware",
     "quantize",
+    "hardware",
     "learn",
     "features",
     "models",

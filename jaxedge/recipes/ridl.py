@@ -40,6 +40,8 @@ from jaxedge.recipes.supervised import TERMS
 DEEP = "deep"
 RECONSTRUCTION, DECORRELATION = "reconstruction", "decorrelation"
 _BANK = "bank"
+# Of the levels between the first and the last (ridl 3).
+_DILATIONS = RadiomicsNet.dilations
 
 
 class Volumes(NamedTuple):
@@ -345,10 +347,6 @@ def network(given: Settings, channels: int) -> Informed:
         given.losses.reconstruct > 0,
         given.losses.decorrelate > 0 and radiomic > 0,
     )
-
-
-# Of the levels between the first and the last (ridl 3).
-_DILATIONS = RadiomicsNet.dilations
 
 
 def terms(

@@ -1,9 +1,6 @@
 """Co-occurrence of grey levels against loops in float64 and pyradiomics."""
 
-import csv
 import functools
-import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +11,6 @@ from jaxedge.core import UsageError
 from jaxedge.features.radiomics import glcm, histogram
 from jaxedge.features.radiomics.options import Options
 
-HERE = Path(__file__).parent
 SPACING = (2.5, 0.7, 0.8)
 G = 5
 # Of the small volume of pyradiomics.json.
@@ -130,21 +126,6 @@ def described(counts, grey, n_grey):
 def averaged(counts, grey, n_grey):
     each = [described(c, grey, n_grey) for c in counts if c.sum()]
     return {name: np.mean([e[name] for e in each]) for name in each[0]}
-
-
-def discretised(path, width):
-    """Crop and grey levels as pyradiomics bins them, and the spacing."""
-    stored = np.load(path)
-    mask = stored["mask"] == 1
-    axes = [
-        np.flatnonzero(mask.any(others)) for others in ((1, 2), (0, 2), (0, 1))
-    ]
-    box = tuple(slice(at[0], at[-1] + 1) for at in axes)
-    mask, image = mask[box], stored["image"][box].astype(np.float64)
-    first = np.floor(image[mask].min() / width)
-    levels = np.floor(image / width) - first + 1
-    levels = np.where(mask, levels, 0).astype(np.int32)
-    return levels, stored["spacing_xyz"][::-1].astype(np.float32)
 
 
 def ranked(levels, n_rows):
@@ -308,50 +289,37 @@ def test_a_window_of_one_level_is_not_a_flat_region():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_settings_of_pyradiomics(case, real_file):
+def test_settings_of_pyradiomics(case, peer):
     # Few numbers of rows, so that cases share a program.
-    expect_pyradiomics(case, CASES[case], real_file, 16)
+    expect_pyradiomics(peer(case, "glcm"), CASES[case], 16)
 
 
 @pytest.mark.parametrize("case", LARGE)
-def test_volumes_of_pyradiomics(case, real_file):
-    expect_pyradiomics(case, Options(), real_file)
+def test_volumes_of_pyradiomics(case, peer):
+    expect_pyradiomics(peer(case, "glcm"), Options())
 
 
-def expect_pyradiomics(case, options, real_file, n_rows=72):
-    stored = json.loads((HERE / "pyradiomics.json").read_text())[case]
-    path = real_file(f"radiomics/{stored['volume']}.npz")
-    levels, spacing = discretised(path, stored["settings"]["binWidth"])
-    rows, grey = ranked(levels, n_rows)
+def expect_pyradiomics(told, options, n_rows=72):
+    rows, grey = ranked(told.levels_ZxYxX, n_rows)
     found = glcm.features(
         rows,
         len(grey),
-        spacing=spacing,
+        spacing=told.spacing_3,
         grey_G=grey,
-        n_grey=levels.max(),
+        n_grey=told.levels_ZxYxX.max(),
         options=options,
     )
-    prefix = "original_glcm_"
-    expected = {
-        key.removeprefix(prefix): value
-        for key, value in stored["features"].items()
-        if key.startswith(prefix)
-    }
-    assert_close(found, expected, rtol=1e-5)
+    assert_close(found, told.expected, rtol=1e-5)
 
 
-def test_the_digital_phantom_of_the_ibsi(real_file):
-    path = real_file("radiomics/ibsi1_digital_phantom.npz")
-    levels, spacing = discretised(path, 1)
+def test_the_digital_phantom_of_the_ibsi(phantom):
+    told = phantom("cm_")
     found = glcm.features(
-        levels, int(levels.max()), spacing=spacing, definitions="ibsi"
+        told.levels_ZxYxX, 6, spacing=told.spacing_3, definitions="ibsi"
     )
-    with (HERE / "ibsi_digital_phantom.csv").open() as file:
-        values = {row["tag"]: row["value"] for row in csv.DictReader(file)}
-    expected = {k: v for k, v in values.items() if k.startswith("cm_")}
-    assert set(found) == set(expected) and len(found) == 50
-    for tag, value in expected.items():
-        assert f"{float(found[tag]):.3g}" == f"{float(value):.3g}", tag
+    assert set(found) == set(told.expected) and len(found) == 50
+    for tag, value in told.expected.items():
+        assert f"{float(found[tag]):.3g}" == f"{value:.3g}", tag
 
 
 # Use.

@@ -1,9 +1,6 @@
 """Differences to neighbours: float64 loops, pyradiomics and the IBSI."""
 
-import csv
 import functools
-import json
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,7 +10,6 @@ from jaxedge.core import UsageError
 from jaxedge.features.radiomics import ngtdm
 from jaxedge.features.radiomics.options import Options
 
-HERE = Path(__file__).parent
 G = 5
 BREAST = "pyradiomics_breast1"
 CASES = {
@@ -74,26 +70,6 @@ def described(counts, grey):
         "Strength": sum((p[a] + p[b]) * (g[a] - g[b]) ** 2 for a, b in each)
         / s.sum(),
     }
-
-
-def discretised(path, width):
-    """Crop and grey levels as pyradiomics bins them."""
-    stored = np.load(path)
-    mask = stored["mask"] == 1
-    axes = [np.flatnonzero(mask.any(a)) for a in ((1, 2), (0, 2), (0, 1))]
-    box = tuple(slice(at[0], at[-1] + 1) for at in axes)
-    mask, image = mask[box], stored["image"][box].astype(np.float64)
-    first = np.floor(image[mask].min() / width)
-    levels = np.floor(image / width) - first + 1
-    return np.where(mask, levels, 0).astype(np.int32)
-
-
-def ranked(levels):
-    """Rows of the levels that occur, and their levels; one row is spare."""
-    present = np.unique(levels[levels > 0])
-    rows = np.searchsorted(present, levels) + 1
-    grey = np.append(present, 0).astype(np.float32)
-    return np.where(levels > 0, rows, 0).astype(np.int32), grey
 
 
 def assert_close(found, expected, rtol=1e-5):
@@ -163,29 +139,23 @@ def test_regions_without_texture():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_volumes_of_pyradiomics(case, real_file):
-    stored = json.loads((HERE / "pyradiomics.json").read_text())[case]
-    path = real_file(f"radiomics/{stored['volume']}.npz")
-    rows, grey = ranked(discretised(path, stored["settings"]["binWidth"]))
-    found = ngtdm.features(rows, len(grey), grey_G=grey, options=CASES[case])
-    prefix = "original_ngtdm_"
-    expected = {
-        key.removeprefix(prefix): value
-        for key, value in stored["features"].items()
-        if key.startswith(prefix)
-    }
-    assert_close(found, expected)
+def test_volumes_of_pyradiomics(case, peer):
+    told = peer(case, "ngtdm")
+    found = ngtdm.features(
+        told.rows_ZxYxX,
+        len(told.grey_G),
+        grey_G=told.grey_G,
+        options=CASES[case],
+    )
+    assert_close(found, told.expected)
 
 
-def test_the_digital_phantom_of_the_ibsi(real_file):
-    path = real_file("radiomics/ibsi1_digital_phantom.npz")
-    found = ngtdm.features(discretised(path, 1), 6, definitions="ibsi")
-    with (HERE / "ibsi_digital_phantom.csv").open() as file:
-        values = {row["tag"]: row["value"] for row in csv.DictReader(file)}
-    expected = {k: v for k, v in values.items() if k.startswith("ngt_")}
-    assert set(found) == set(expected) and len(found) == 5
-    for tag, value in expected.items():
-        assert f"{float(found[tag]):.3g}" == f"{float(value):.3g}", tag
+def test_the_digital_phantom_of_the_ibsi(phantom):
+    told = phantom("ngt_")
+    found = ngtdm.features(told.levels_ZxYxX, 6, definitions="ibsi")
+    assert set(found) == set(told.expected) and len(found) == 5
+    for tag, value in told.expected.items():
+        assert f"{float(found[tag]):.3g}" == f"{value:.3g}", tag
 
 
 def test_values_do_not_compile_anew(compilations):
