@@ -41,15 +41,15 @@ def count(
             over its swing; others have that of `costs`.
 
     Returns:
-        For the record: rows by layer, sums, a comparison, and each price with
-        its source.
+        For the record: rows by layer, names of those that no answer needs,
+        sums, a comparison, and each price with its source.
     """
     forward = functools.partial(recipe.forward, mutable=["counts"])
     _, changed = jax.jit(forward)(variables, example)
     leaves, _ = jax.tree_util.tree_flatten_with_path(
         variables["params"], is_leaf=hardware.is_weight
     )
-    rows = []
+    rows, idle = [], []
     for path, leaf in leaves:
         if not hardware.is_weight(leaf):  # Digital, such as a bias.
             continue
@@ -58,12 +58,14 @@ def count(
             counts = counts.get(part.key, {})
         name = "/".join(part.key for part in path[:-1])
         if not counts:  # No answer needs it, such as a decoder for training.
+            idle.append(name)
             continue
         vectors = int(sum(int(v) for v in counts["vectors"]))
         drop = (drops or {}).get(name)
         rows.append(energy.layer(name, leaf, vectors, costs, drop))
     return {
         "layers": [{**r._asdict(), "joules": r.joules} for r in rows],
+        "idle": idle,
         "joules_digital": sum(r.joules_digital for r in rows),
         "training": operations.compare(
             {row.name: row.product for row in rows}, recipe.learns
