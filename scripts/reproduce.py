@@ -241,7 +241,7 @@ def write(
     text = "\n".join([*head(name, content), *page(content)]) + "\n"
     RESULTS.mkdir(parents=True, exist_ok=True)
     workdir.write_json(RESULTS / f"{name}.json", content)
-    (RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{name}.md").write_text(text, "utf-8")
     print(text)
 
 
@@ -340,7 +340,7 @@ def machine() -> dict[str, Any]:
     models = (
         [
             line.split(":")[1].strip()
-            for line in lines.read_text().splitlines()
+            for line in lines.read_text("utf-8").splitlines()
             if line.startswith("model name")
         ]
         if lines.exists()

@@ -39,12 +39,20 @@ def reproduce(name: str, rest: Sequence[str]) -> dict[str, Any]:
     """
     lines = []
     command = [sys.executable, str(BENCHES[name]), *rest]
-    environment = {**os.environ, "COLUMNS": "100", "PYTHONUNBUFFERED": "1"}
+    # Frames of tables are beyond ASCII, which some locales end at.
+    environment = {
+        **os.environ,
+        "COLUMNS": "100",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    shown = sys.stdout.encoding or "utf-8"
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment
+        command, stdout=subprocess.PIPE, encoding="utf-8", env=environment
     ) as process:
         for line in process.stdout or ():
-            print(line, end="", flush=True)
+            seen = line.encode(shown, "replace").decode(shown)
+            print(seen, end="", flush=True)
             lines.append(line.rstrip())
     if process.returncode not in (0, MISSED):
         raise checks.UsageError(

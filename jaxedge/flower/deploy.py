@@ -300,7 +300,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _last(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
+    lines = log.read_text("utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 
 

@@ -107,7 +107,7 @@ def main(out: str) -> None:
     cases["slice"] = flat(root)
     lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in cases.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    pathlib.Path(out).write_text(text)
+    pathlib.Path(out).write_text(text, "utf-8")
 
 
 def case(root, name, settings, images=None):

@@ -85,8 +85,10 @@ def test_an_unknown_name_lists_the_known_ones(reproduce, capsys):
 def test_a_bench_is_kept_as_it_was_printed(reproduce, tmp_path):
     rows = ("--rows=300", "--features=20", "--repeats=1")
     assert reproduce.console(["bench_readout", *rows]) == 0
-    content = json.loads((tmp_path / "results/bench_readout.json").read_text())
-    page = (tmp_path / "results" / "bench_readout.md").read_text()
+    content = json.loads(
+        (tmp_path / "results/bench_readout.json").read_text("utf-8")
+    )
+    page = (tmp_path / "results" / "bench_readout.md").read_text("utf-8")
     assert any("readout" in line for line in content["lines"])
     assert all(line in page for line in content["lines"])
     assert f"target was {'met' if content['target'] else 'missed'}" in page
