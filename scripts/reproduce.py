@@ -12,8 +12,8 @@ networks in number formats of few bits, an entry of
 `reproduce_qat.ENTRIES` trains low-bit networks, one of `reproduce_feal.ENTRIES`
 clients that choose what to annotate, `radiomics` compares features with those
 of pyradiomics and the IBSI, `ridl_phantoms` a network that is informed by them
-with its parts, and one of `reproduce_bench.BENCHES` is a
-measurement of speed.
+with its parts, `complexity` measures by which modalities are ordered, and one
+of `reproduce_bench.BENCHES` is a measurement of speed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,7 @@ from typing import Any
 import jax
 import numpy as np
 import reproduce_bench
+import reproduce_complexity
 import reproduce_feal
 import reproduce_fp4
 import reproduce_half_sparse
@@ -76,7 +77,8 @@ def console(arguments: Sequence[str]) -> int:
     informed = reproduce_ridl.ENTRIES
     names = [
         *CONFIGS, *compared, *tables, *published, digital, sparse, *small, *low,
-        *asking, reproduce_radiomics.NAME, *informed, *benches,
+        *asking, reproduce_radiomics.NAME, *informed, reproduce_complexity.NAME,
+        *benches,
     ]  # fmt: skip
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
@@ -99,7 +101,9 @@ def console(arguments: Sequence[str]) -> int:
             elif name == digital:
                 reproduce_digital(rest, stop)
             elif name == reproduce_radiomics.NAME:
-                reproduce_features(rest)
+                reproduce_features(reproduce_radiomics, rest)
+            elif name == reproduce_complexity.NAME:
+                reproduce_features(reproduce_complexity, rest)
             elif name in small:
                 drawn(reproduce_llm_fp4, name, seeds, rest, stop)
             elif name in low:
@@ -194,9 +198,9 @@ def reproduce_pairs(rest: Sequence[str], stop: loop.Stop) -> None:
     half.draw(found, ROOT / "docs" / "results" / f"{half.NAME}.svg")
 
 
-def reproduce_features(rest: Sequence[str]) -> None:
-    """Radiomic features; writes docs/results/radiomics.{json,md,svg}."""
-    part, started = reproduce_radiomics, commit()
+def reproduce_features(part: Any, rest: Sequence[str]) -> None:
+    """Features of images; writes docs/results/NAME.{json,md,svg}."""
+    started = commit()
     found = part.reproduce(rest)
     write(part.NAME, rest, started, found, part.page)
     part.draw(found, RESULTS / f"{part.NAME}.svg")

@@ -22,11 +22,14 @@ from jaxedge.data import (
     geometric_shapes,
     heart,
     imagenet100,
+    joint_pairs,
     modelnet40,
     nmnist_small,
+    pair_folder,
     phantom_volumes,
     pneumonia,
     sarcoma,
+    sarcoma_pairs,
     shape_parts,
     shapenet_part,
     spoken_digits,
@@ -70,10 +73,12 @@ SPLITS = ("train", "valid", "test")
 # those under a data root.
 BUNDLED: dict[str, Callable[..., Source]] = {
     "digits": digits.read,
+    "joint_pairs": joint_pairs.read,
     "phantom_volumes": phantom_volumes.read,
 }
 ON_DISK: dict[str, Callable[..., Source]] = {
     "adrenal_shapes": adrenal_shapes.read,
+    "brats": functools.partial(pair_folder.read, layout="brats"),
     "cifar10": cifar10.read,
     "drive": drive.read,
     "dvs_gesture": dvs_gesture.read,
@@ -89,11 +94,15 @@ ON_DISK: dict[str, Callable[..., Source]] = {
     "heart_stages": functools.partial(heart.read, stages=True),
     "imagenet100": imagenet100.read,
     "imagenet100_64": functools.partial(imagenet100.read, side=64),
+    "ixi": functools.partial(pair_folder.read, layout="ixi"),
     "modelnet40": modelnet40.read,
     "nmnist_small": nmnist_small.read,
+    "pair_folder": pair_folder.read,
     "pneumonia": pneumonia.read,
+    "prostatex": functools.partial(pair_folder.read, layout="prostatex"),
     "sarcoma": sarcoma.read,
     "sarcoma_modalities": functools.partial(sarcoma.read, apart=True),
+    "sarcoma_pairs": sarcoma_pairs.read,
     "shape_parts": shape_parts.read,
     "shapenet_part": shapenet_part.read,
     "spoken_digits": spoken_digits.read,
@@ -120,7 +129,17 @@ SITES = {
     "white_cells": white_cells.SITES,
 }
 # Data sets that take options; see their modules' `read`.
-OPTIONAL = ("phantom_volumes", "volume_folder", *text.TEXTS)
+OPTIONAL = (
+    "brats",
+    "ixi",
+    "joint_pairs",
+    "pair_folder",
+    "phantom_volumes",
+    "prostatex",
+    "sarcoma_pairs",
+    "volume_folder",
+    *text.TEXTS,
+)
 # Folders of the data root that are not named as their data sets.
 _FOLDERS = {
     "adrenal_shapes": "adrenalmnist3d",
@@ -131,6 +150,7 @@ _FOLDERS = {
     "pneumonia": "pneumoniamnist",
     "sarcoma": "sts_trimodal",
     "sarcoma_modalities": "sts_trimodal",
+    "sarcoma_pairs": "sts_trimodal",
     "shape_parts": "geometric_shapes",
     "spoken_digits": "fsdd",
     "white_cells": "wbc_3sites",
