@@ -14,7 +14,7 @@ from jaxedge.data.source import Batch, Source
 
 # What is known of a row that its evaluation needs too. Other things, such as a
 # teacher's outputs, may lie on disk and would be read for nothing.
-EVALUATED = ("site",)
+EVALUATED = ("site", "row")
 
 
 def epoch(

@@ -12,13 +12,14 @@ of the released code (its supervise/net.py and unsupervise/net.py).
 
 All run on any hardware; biases and activations are digital.
 
-Letters: B batch, H height, W width, C channels, Z latent.
+Letters: B batch, H height, W width, C channels, Z latent, K classes.
 """
 
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jaxedge.core import checks
 from jaxedge.models.gan_networks import (
@@ -70,6 +71,8 @@ class Pair(nn.Module):
         dense: units of the encoder's layers between these and its output.
         critic_dense: the same of critics of images.
         latent_dense: the same of the critic of latent vectors.
+        labels: K, channels beside those of an image that its critic sees,
+            such as one a class.
     """
 
     sides: tuple[int, int] = (64, 64)
@@ -81,6 +84,7 @@ class Pair(nn.Module):
     dense: tuple[int, ...] = (1024,)
     critic_dense: tuple[int, ...] = (1024, 128)
     latent_dense: tuple[int, ...] = (128, 1024)
+    labels: int = 0
 
     def setup(self) -> None:
         for name in self.critics:
@@ -157,16 +161,21 @@ class Pair(nn.Module):
     def criticise_first(
         self, x: jax.Array, *, key: jax.Array | None = None
     ) -> jax.Array:
-        """Scores [B] of images of the first modality, without bounds."""
+        """Scores [B], without bounds, of images of the first modality.
+
+        Args:
+            x: [B, H, W, C + K].
+            key: read key; None reads without noise.
+        """
         self._check_critic("first")
-        return self.first_critic(self._images(0, x), key)
+        return self.first_critic(self._images(0, x, self.labels), key)
 
     def criticise_second(
         self, x: jax.Array, *, key: jax.Array | None = None
     ) -> jax.Array:
-        """Scores [B] of images of the second modality, without bounds."""
+        """Scores of images of the second modality, as `criticise_first`."""
         self._check_critic("second")
-        return self.second_critic(self._images(1, x), key)
+        return self.second_critic(self._images(1, x, self.labels), key)
 
     def criticise_latent(
         self, z: jax.Array, *, key: jax.Array | None = None
@@ -195,9 +204,16 @@ class Pair(nn.Module):
         """
         z = self.encode(x, key=key) if self.encodes else x
         first, second = self.generate(z, key=key)
+        blank = jnp.zeros((*first.shape[:-1], self.labels), first.dtype)
         scored = {
-            "first": (self.criticise_first, first),
-            "second": (self.criticise_second, second),
+            "first": (
+                self.criticise_first,
+                jnp.concatenate([first, blank], -1),
+            ),
+            "second": (
+                self.criticise_second,
+                jnp.concatenate([second, blank], -1),
+            ),
             "latent": (self.criticise_latent, z),
         }
         scores = [
@@ -213,8 +229,8 @@ class Pair(nn.Module):
                 f" networks with {name!r} in critics."
             )
 
-    def _images(self, modality: int, x: jax.Array) -> jax.Array:
-        channels = self.channels[modality]
+    def _images(self, modality: int, x: jax.Array, more: int = 0) -> jax.Array:
+        channels = self.channels[modality] + more
         if x.ndim != 4 or x.shape[1:] != (*self.sides, channels):
             raise checks.UsageError(
                 f"images of the {SCORED[modality]} modality have shape"

@@ -12,6 +12,7 @@ from jaxedge.recipes import language as language
 from jaxedge.recipes import pretrained as pretrained
 from jaxedge.recipes import quantization_aware as quantization_aware
 from jaxedge.recipes import ridl as ridl
+from jaxedge.recipes import sequential_gan as sequential_gan
 from jaxedge.recipes.recipe import Recipe as Recipe
 
 RECIPES: dict[str, ModuleType] = {
@@ -24,6 +25,7 @@ RECIPES: dict[str, ModuleType] = {
     "quantization_aware": quantization_aware,
     "federated": federated,
     "ridl": ridl,
+    "sequential_gan": sequential_gan,
 }
 
 
@@ -47,4 +49,5 @@ __all__ = [
     "pretrained",
     "quantization_aware",
     "ridl",
+    "sequential_gan",
 ]

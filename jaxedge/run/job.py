@@ -464,7 +464,7 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
 def _clients(job: Job, folder: Path) -> dict[str, np.ndarray]:
     """What the report shows of clients; nothing where there are none."""
     module = recipes.get(job.config["recipe"])
-    if job.recipe.rounds is None:
+    if not hasattr(module, "names"):
         return {}
     chosen = None if job.recipe.subset is None else folder
     return clients.collect(module.names(job.given), job.splits, chosen)

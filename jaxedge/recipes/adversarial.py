@@ -1,0 +1,494 @@
+"""Two generators and their critics, taught in turns: pure functions of a state.
+
+The turns of arXiv:2308.14066 in its released code (sequential_gan 4): the
+critics at every step; at every third, a turn of the first generator and one of
+the reconstruction, then twice a turn of the second generator and one of what it
+makes of reconstructions. Every loss has an Adam of its own, so that how much a
+loss weighs is its rate, not a factor.
+
+Letters: B batch, H height, W width, C channels, Z latent, K classes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxedge import hardware
+from jaxedge.core.keys import stream
+from jaxedge.hardware import convolution
+from jaxedge.learn import wasserstein
+from jaxedge.models.gan import Pair
+from jaxedge.recipes.recipe import Sums
+
+SCHEDULES = ("semi", "supervised", "unsupervised")
+# Whose images a chip makes; critics are needed in training alone.
+MAKERS = ("encoder", "first_generator", "second_generator", "shared_block")
+
+
+class Batch(NamedTuple):
+    """What a step sees; labels are one-hot, [B, K], K 0 where none are used.
+
+    Attributes:
+        pair: both modalities of known pairs, [B, H, W, 2].
+        pair_y: their labels.
+        first: images of the first modality, pairs or not, [B, H, W, 1].
+        first_y: their labels.
+        second: images of the second modality, likewise.
+        second_y: their labels.
+    """
+
+    pair: Any
+    pair_y: Any
+    first: Any
+    first_y: Any
+    second: Any
+    second_y: Any
+
+
+class Plan(NamedTuple):
+    """How the networks are taught.
+
+    Attributes:
+        model: the networks; their latent vectors end in K labels.
+        schedule: of `SCHEDULES`.
+        rate: of every Adam.
+        b1: memory of the slope.
+        b2: memory of its square.
+        critic_rate: of the turns of critics, over `rate`.
+        adversarial_rate: of the turns of generators against critics, likewise.
+        pair_rate: of the turns by pairs, likewise.
+        penalty: weight of the gradient penalty.
+        warmup: steps in which that weight rises from 0, in equal parts.
+        compat: as of `wasserstein.gradient_penalty`.
+        every: steps from one turn of the generators to the next.
+        repeats: turns of the second generator in it.
+        average: share of before in a moving average of what makes images.
+        rollbacks: how often a state that is no number any more is replaced by
+            the last sound one, with half of all rates; then training fails.
+        design: hardware on which they make images in training, a chip a step,
+            see `hardware.deploy`; None is ideal.
+    """
+
+    model: Pair
+    schedule: str
+    rate: float
+    b1: float
+    b2: float
+    critic_rate: float = 1.0
+    adversarial_rate: float = 1.0
+    pair_rate: float = 1.0
+    penalty: float = 10.0
+    warmup: int = 0
+    compat: str | None = None
+    every: int = 3
+    repeats: int = 2
+    average: float = 0.0
+    rollbacks: int = 0
+    design: Any = None
+
+
+class State(NamedTuple):
+    """All that training carries from step to step.
+
+    Attributes:
+        step: int32 [].
+        key: the run's key; steps draw from its streams.
+        params: of all networks.
+        moments: of Adam, by turn.
+        average: of what makes images; nothing where none is kept.
+        sound: params and moments to go back to; nothing where none are kept.
+        factor: of all rates, [].
+        broken: how often it went back, int32 [].
+        last: step of the last time, int32 [], -1 before.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    params: Any
+    moments: Any
+    average: Any
+    sound: Any
+    factor: jax.Array
+    broken: jax.Array
+    last: jax.Array
+
+
+class Turn(NamedTuple):
+    """One loss, and whom it moves.
+
+    Attributes:
+        nets: names of parameters.
+        rate: over that of the plan.
+        loss: (params of all, batch, key, step) -> ([], what else is told).
+    """
+
+    nets: tuple[str, ...]
+    rate: float
+    loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def init(plan: Plan, key: jax.Array, example: jax.Array) -> State:
+    """The state before the first step.
+
+    Args:
+        plan: how the networks are taught.
+        key: the run's.
+        example: images of the first modality, [1, H, W, C], for shapes; latent
+            vectors where there is no encoder.
+    """
+    params = plan.model.init(stream(key, "params"), example)["params"]
+    params = {name: params[name] for name in sorted(params)}
+    adam = optax.scale_by_adam(plan.b1, plan.b2)
+    moments = {
+        name: adam.init(part(params, turn.nets))
+        for name, turn in turns(plan).items()
+    }
+    # Copies: the loop donates the state, and no buffer twice.
+    copied = lambda tree: jax.tree.map(jnp.copy, tree)  # noqa: E731
+    return State(
+        step=jnp.int32(0),
+        key=key,
+        params=params,
+        moments=moments,
+        average=copied(part(params, MAKERS)) if plan.average else (),
+        sound=copied((params, moments)) if plan.rollbacks else (),
+        factor=jnp.float32(1),
+        broken=jnp.int32(0),
+        last=jnp.int32(-1),
+    )
+
+
+def part(params: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The networks of these names, so far as there are such."""
+    return {name: params[name] for name in params if name in names}
+
+
+def makers(state: State) -> dict[str, Any]:
+    """The parameters of what makes images, averaged where an average is kept.
+
+    Returns:
+        Of `MAKERS`; without the critics.
+    """
+    return state.average or part(state.params, MAKERS)
+
+
+def latents(
+    model: Pair, key: jax.Array, labels_BxK: jax.Array, free: Any = None
+) -> jax.Array:
+    """Normal latent vectors that end in labels, [B, Z].
+
+    Args:
+        model: of which networks.
+        key: consumed, unless `free` is given.
+        labels_BxK: K 0 where none are used.
+        free: the part before the labels, [B, Z - K]; None draws it.
+    """
+    count, classes = labels_BxK.shape
+    if free is None:
+        free = jax.random.normal(key, (count, model.latent - classes))
+    return jnp.concatenate([free, labels_BxK.astype(free.dtype)], -1)
+
+
+def encoded(
+    model: Pair,
+    params: Any,
+    first: jax.Array,
+    labels_BxK: jax.Array,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """Latent vectors of images, their labels the given ones, [B, Z]."""
+    z = model.apply({"params": params}, first, key=key, method="encode")
+    free = z[:, : model.latent - labels_BxK.shape[-1]]  # type: ignore[index]
+    return latents(model, jax.random.key(0), labels_BxK, free)
+
+
+def turns(plan: Plan) -> dict[str, Turn]:
+    """The losses of a schedule, in their order (sequential_gan 4)."""
+    model = plan.model
+
+    def apply(params: Any, method: str, x: Any, key: Any = None) -> jax.Array:
+        found = model.apply({"params": params}, x, key=key, method=method)
+        return found  # type: ignore[return-value]
+
+    def placed(params: Any, key: jax.Array) -> tuple[Any, Any]:
+        """Parameters on a chip, and a read key; both as given if ideal."""
+        if plan.design is None:
+            return params, None
+        chip = hardware.deploy(
+            stream(key, "chip"), part(params, MAKERS), plan.design
+        )
+        return {**params, **chip}, stream(key, "read")
+
+    def fake(params: Any, key: jax.Array, y: jax.Array, both: bool) -> Any:
+        """Images of the last modality asked for, of normal latent vectors."""
+        chip, read = placed(params, key)
+        z = latents(model, stream(key, "latent"), y)
+        first = apply(chip, "first", z, read)
+        if not both:
+            return first
+        first = jax.lax.stop_gradient(first)
+        return apply(chip, "second", first, read)
+
+    def seen(x: jax.Array, y: jax.Array) -> jax.Array:
+        """An image with its labels as channels."""
+        shape = (*x.shape[:-1], y.shape[-1])
+        maps = jnp.broadcast_to(y[:, None, None].astype(x.dtype), shape)
+        return jnp.concatenate([x, maps], -1)
+
+    def critic(params: Any, name: str, channels: int) -> Any:
+        def score(x: jax.Array) -> jax.Array:
+            # The slope is one of the image; a label does not change.
+            image, labels = x[..., :channels], x[..., channels:]
+            x = jnp.concatenate([image, jax.lax.stop_gradient(labels)], -1)
+            return apply(params, f"criticise_{name}", x)
+
+        return score
+
+    def critic_turn(name: str, both: bool) -> Turn:
+        def loss(params: Any, batch: Batch, key: jax.Array, step: Any) -> Any:
+            x, y = (getattr(batch, name + end) for end in ("", "_y"))
+            made = jax.lax.stop_gradient(fake(params, key, y, both))
+            score = critic(params, name, x.shape[-1])
+            real, made = seen(x, y), seen(made, y)
+            apart = wasserstein.critic_loss(score, real, made)
+            penalty = wasserstein.gradient_penalty(
+                score, real, made, stream(key, "mix"), compat=plan.compat
+            )
+            share = jnp.minimum((step + 1) / max(plan.warmup, 1), 1.0)
+            weight = plan.penalty * share
+            told = {f"{name}_gap": -apart, f"{name}_penalty": penalty}
+            return apart + weight * penalty, told
+
+        return Turn((f"{name}_critic",), plan.critic_rate, loss)
+
+    def adversary_turn(name: str, both: bool, nets: tuple[str, ...]) -> Turn:
+        def loss(params: Any, batch: Batch, key: jax.Array, step: Any) -> Any:
+            x, y = (getattr(batch, name + end) for end in ("", "_y"))
+            score = critic(params, name, x.shape[-1])
+            made = seen(fake(params, key, y, both), y)
+            return wasserstein.generator_loss(score, made), {}
+
+        return Turn(nets, plan.adversarial_rate, loss)
+
+    def first_pairs(
+        params: Any, batch: Batch, key: jax.Array, step: Any
+    ) -> Any:
+        chip, read = placed(params, key)
+        x = batch.pair[..., :1]
+        z = encoded(model, chip, x, batch.pair_y, read)
+        apart = jnp.abs(apply(chip, "first", z, read) - x).mean()
+        return apart, {"first_l1": apart}
+
+    def second_pairs(
+        params: Any, batch: Batch, key: jax.Array, step: Any
+    ) -> Any:
+        chip, read = placed(params, key)
+        x, target = batch.pair[..., :1], batch.pair[..., 1:]
+        z = encoded(model, chip, x, batch.pair_y, read)
+        first = jax.lax.stop_gradient(apply(chip, "first", z, read))
+        apart = jnp.abs(apply(chip, "second", first, read) - target).mean()
+        return apart, {"second_l1": apart}
+
+    def codes(params: Any, batch: Batch, key: jax.Array) -> Any:
+        """What the encoder makes, with labels, and as many normal vectors."""
+        chip, read = placed(params, key)
+        made = encoded(model, chip, batch.pair[..., :1], batch.pair_y, read)
+        return made, latents(model, stream(key, "latent"), batch.pair_y)
+
+    def latent_critic(
+        params: Any, batch: Batch, key: jax.Array, step: Any
+    ) -> Any:
+        made, real = codes(params, batch, key)
+        made = jax.lax.stop_gradient(made)
+        right = jax.nn.softplus(-apply(params, "criticise_latent", real))
+        wrong = jax.nn.softplus(apply(params, "criticise_latent", made))
+        apart = right.mean() + wrong.mean()
+        return apart, {"latent_loss": apart}
+
+    def encoder(params: Any, batch: Batch, key: jax.Array, step: Any) -> Any:
+        made, _ = codes(params, batch, key)
+        return jax.nn.softplus(
+            -apply(params, "criticise_latent", made)
+        ).mean(), {}
+
+    first = ("shared_block", "first_generator")
+    second = ("shared_block", "second_generator")
+    by_first = Turn((*first, "encoder"), plan.pair_rate, first_pairs)
+    by_second = Turn(second, plan.pair_rate, second_pairs)
+    if plan.schedule == "supervised":
+        return {
+            "latent_critic": Turn(
+                ("latent_critic",), plan.critic_rate, latent_critic
+            ),
+            "first_pairs": by_first,
+            "second_pairs": by_second,
+            "encoder": Turn(("encoder",), plan.adversarial_rate, encoder),
+        }
+    found = {
+        "first_critic": critic_turn("first", False),
+        "second_critic": critic_turn("second", True),
+        "first_generator": adversary_turn("first", False, first),
+        "first_pairs": by_first,
+        "second_generator": adversary_turn("second", True, second),
+        "second_pairs": by_second,
+    }
+    if plan.schedule == "unsupervised":
+        found = {k: v for k, v in found.items() if not k.endswith("pairs")}
+    return found
+
+
+def update(plan: Plan, state: State, batch: Batch) -> tuple[State, Sums]:
+    """One step: all turns that are due.
+
+    Returns:
+        The new state, and sums over the examples: what turns tell, "loss", by
+        pairs where there are such turns and else how far critics hold real and
+        made images apart, and "rollbacks/total".
+    """
+    known = turns(plan)
+
+    def take(name: str, held: Any, again: int = 0) -> tuple[Any, Any]:
+        params, moments = held
+        turn = known[name]
+        key = stream(state.key, f"{name}/{again}", state.step)
+
+        def loss(own: Any) -> Any:
+            return turn.loss({**params, **own}, batch, key, state.step)
+
+        own = part(params, turn.nets)
+        (value, told), slope = jax.value_and_grad(loss, has_aux=True)(own)
+        adam = optax.scale_by_adam(plan.b1, plan.b2)
+        moves, moment = adam.update(slope, moments[name])
+        rate = plan.rate * turn.rate * state.factor
+        own = jax.tree.map(lambda w, move: w - rate * move, own, moves)
+        held = {**params, **own}, {**moments, name: moment}
+        return held, {**told, f"{name}/value": value}
+
+    def generators(held: Any) -> tuple[Any, Any]:
+        told: dict[str, jax.Array] = {}
+        for name in ("first_generator", "first_pairs"):
+            if name in known:
+                held, more = take(name, held)
+                told |= more
+        for again in range(plan.repeats):
+            for name in ("second_generator", "second_pairs"):
+                if name in known:
+                    held, more = take(name, held, again)
+                    told |= more
+        # A mean over all steps, of which these are one in `every`.
+        return held, {k: plan.every * v for k, v in told.items()}
+
+    held, told = (state.params, state.moments), {}
+    # Inside `cond` the gradient of a convolution is slow on a CPU.
+    with convolution.by_patches(jax.default_backend() == "cpu"):
+        if plan.schedule == "supervised":
+            for name in known:
+                held, more = take(name, held)
+                told |= more
+        else:
+            for name in ("first_critic", "second_critic"):
+                held, more = take(name, held)
+                told |= more
+            held, more = _now_and_then(plan, state.step, generators, held)
+            told |= more
+    state, back = _kept(plan, state, held, told)
+    return state, _sums(plan, batch, told, back)
+
+
+def _now_and_then(
+    plan: Plan, step: jax.Array, generators: Any, held: Any
+) -> tuple[Any, Any]:
+    """The turn of the generators, if it is due."""
+    if plan.every == 1:
+        return generators(held)
+    shapes = jax.eval_shape(generators, held)[1]
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    due = step % plan.every == 0
+    return jax.lax.cond(due, generators, lambda held: (held, zeros), held)
+
+
+def _kept(
+    plan: Plan, state: State, held: Any, told: Mapping[str, jax.Array]
+) -> tuple[State, jax.Array]:
+    """The state after a step, or that of before if it is no number."""
+    average = state.average
+    if plan.average:
+        average = jax.tree.map(
+            lambda old, new: plan.average * old + (1 - plan.average) * new,
+            average,
+            part(held[0], MAKERS),
+        )
+    back = jnp.bool_(False)
+    if plan.rollbacks:
+        sizes = [jnp.sum(leaf) for leaf in jax.tree.leaves(held[0])]
+        total = sum(sizes, start=jnp.zeros(())) + sum(told.values())
+        back = ~jnp.isfinite(total) & (state.broken < plan.rollbacks)
+        pick = lambda old, new: jnp.where(back, old, new)  # noqa: E731
+        held = jax.tree.map(pick, state.sound, held)
+        if plan.average:
+            kept = part(state.sound[0], MAKERS)
+            average = jax.tree.map(pick, kept, average)
+    params, moments = held
+    state = state._replace(
+        step=state.step + 1,
+        params=params,
+        moments=moments,
+        average=average,
+        factor=jnp.where(back, state.factor / 2, state.factor),
+        broken=state.broken + back,
+        last=jnp.where(back, state.step, state.last),
+    )
+    return state, back
+
+
+def _sums(
+    plan: Plan, batch: Batch, told: Mapping[str, jax.Array], back: jax.Array
+) -> Sums:
+    count = jnp.float32(len(batch.pair))
+    kept = {k: v for k, v in told.items() if not k.endswith("/value")}
+    names = ("first_l1", "second_l1")
+    if plan.schedule == "unsupervised":
+        names = ("first_gap", "second_gap")
+    # A step that was taken back does not count.
+    kept["loss"] = sum((kept[n] for n in names), start=jnp.zeros(()))
+    shown = {k: jnp.where(back, 0, v) * count for k, v in kept.items()}
+    return {
+        "count": count,
+        **shown,
+        "rollbacks/total": back.astype(jnp.float32),
+    }
+
+
+def review(plan: Plan, state: State) -> State:
+    """The state, which is now one to go back to, if all of it is a number."""
+    if not plan.rollbacks:
+        return state
+    now = (state.params, state.moments)
+    sizes = [jnp.sum(leaf) for leaf in jax.tree.leaves(now)]
+    whole = jnp.isfinite(sum(sizes, start=jnp.zeros(())))
+    return state._replace(
+        sound=jax.tree.map(
+            lambda old, new: jnp.where(whole, new, old), state.sound, now
+        )
+    )
+
+
+__all__ = [
+    "MAKERS",
+    "SCHEDULES",
+    "Batch",
+    "Plan",
+    "State",
+    "Turn",
+    "encoded",
+    "init",
+    "latents",
+    "makers",
+    "part",
+    "review",
+    "turns",
+    "update",
+]
