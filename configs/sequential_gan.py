@@ -7,12 +7,12 @@ keep their pairing. Arguments of `get_config`, joined by commas:
 
     joint           (default) `data.joint_pairs`, 16 x 16, on a CPU
     sarcoma         real slices of MR and PET, 32 x 32 (--data_root), of a class
-    quick           small networks, in seconds
     published       the paper's networks and training, 64 x 64, for an
                     accelerator: a folder of pairs (--data_root)
+    quick           small networks, in seconds
     semi, supervised, unsupervised
                     what teaches: pairs and critics, pairs alone, critics alone
-    reversed        the other modality first
+    reversed        the less simple modality first, by `gan.complexity`
 
 Other hardware: --config.hardware.device=NAME, and
 --config.train.hardware=fresh_chips trains on its chips.
@@ -37,8 +37,8 @@ from jaxedge.recipes import defaults
 VARIANTS = (
     "joint",
     "sarcoma",
-    "quick",
     "published",
+    "quick",
     "semi",
     "supervised",
     "unsupervised",
@@ -86,6 +86,7 @@ def get_config(variant: str = "joint") -> ConfigDict:
             "first_up": (),
             "down": (16, 32, 32, 32),
             "second_up": (16,),
+            "noise": 0,
         }
     )
     c.gan = ConfigDict(
@@ -98,6 +99,7 @@ def get_config(variant: str = "joint") -> ConfigDict:
             "penalty": 10.0,
             "warmup": 0,
             "compat": placeholder(str),
+            "joint": "none",
             "every": 3,
             "repeats": 2,
             "rollbacks": 3,
@@ -116,7 +118,7 @@ def get_config(variant: str = "joint") -> ConfigDict:
     )
     c.train = ConfigDict(
         {
-            "epochs": 20,
+            "epochs": 40,
             "steps": 150,
             "batch": 32,
             "evaluate_every": 2,
@@ -134,8 +136,9 @@ def get_config(variant: str = "joint") -> ConfigDict:
         n=1, threshold=0.5, sweep=0, images=None, batch=100, chunk=1
     )
     c.energy = defaults.energy()
-    for word in words:
-        _CHANGES.get(word, lambda c: None)(c)
+    for word in VARIANTS:
+        if word in words:
+            _CHANGES.get(word, lambda c: None)(c)
     return c
 
 
@@ -194,7 +197,7 @@ def _published(c: Any) -> None:
         }
     )
     c.optimizer.update({"learning_rate": 1e-4, "average": 0.0})
-    # 40,000 steps, of which the generators have a turn at every third.
+    # 40,000 steps, to whole turns: the generators have one at every third.
     c.train.update({"epochs": 40, "steps": 1002, "batch": 32})
 
 

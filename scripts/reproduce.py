@@ -39,6 +39,7 @@ import reproduce_qat
 import reproduce_radiomics
 import reproduce_resnet
 import reproduce_ridl
+import reproduce_sequential
 import reproduce_tables
 from reproduce_tables import spread
 
@@ -75,10 +76,11 @@ def console(arguments: Sequence[str]) -> int:
     small, low = reproduce_llm_fp4.ENTRIES, reproduce_qat.ENTRIES
     asking, digital = reproduce_feal.ENTRIES, reproduce_fp4.NAME
     informed = reproduce_ridl.ENTRIES
+    made = reproduce_sequential.ENTRIES
     names = [
         *CONFIGS, *compared, *tables, *published, digital, sparse, *small, *low,
         *asking, reproduce_radiomics.NAME, *informed, reproduce_complexity.NAME,
-        *benches,
+        *made, *benches,
     ]  # fmt: skip
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
@@ -112,6 +114,8 @@ def console(arguments: Sequence[str]) -> int:
                 drawn(reproduce_feal, name, seeds, rest, stop)
             elif name in informed:
                 drawn(reproduce_ridl, name, seeds, rest, stop)
+            elif name in made:
+                drawn(reproduce_sequential, name, seeds, rest, stop)
             elif name in benches:
                 measure(name, rest)
             elif name in compared:

@@ -19,11 +19,12 @@ def python(*arguments: str, optimised: bool = False) -> str:
         *arguments: of Python.
         optimised: whether programs are, as those of users.
     """
-    hurried = "JAX_DISABLE_MOST_OPTIMIZATIONS" if optimised else ""
+    hurried = {"JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS"}
+    left_out = hurried if optimised else set()
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if k != hurried},
+        env={k: v for k, v in os.environ.items() if k not in left_out},
         capture_output=True,
         text=True,
         check=False,

@@ -34,7 +34,7 @@ from jaxedge.models.gan_networks import (
 )
 
 # What a critic may score.
-SCORED = ("first", "second", "latent")
+SCORED = ("first", "second", "joint", "latent")
 
 
 class Outputs(NamedTuple):
@@ -58,8 +58,8 @@ class Pair(nn.Module):
 
     Every method is one to apply: `apply(variables, z, method="first")`.
     Parameters are under "encoder", "first_generator", "second_generator",
-    "shared_block", "first_critic", "second_critic" and "latent_critic", so far
-    as there are such networks.
+    "shared_block", "first_critic", "second_critic", "joint_critic" and
+    "latent_critic", so far as there are such networks.
 
     Attributes:
         sides: height and width of the images of both modalities.
@@ -73,6 +73,9 @@ class Pair(nn.Module):
         latent_dense: the same of the critic of latent vectors.
         labels: K, channels beside those of an image that its critic sees,
             such as one a class.
+        noise: normal numbers that the second generator sees beside an image,
+            as maps of one value each. The paper's sees the image alone, so that
+            all of it is determined.
     """
 
     sides: tuple[int, int] = (64, 64)
@@ -85,6 +88,7 @@ class Pair(nn.Module):
     critic_dense: tuple[int, ...] = (1024, 128)
     latent_dense: tuple[int, ...] = (128, 1024)
     labels: int = 0
+    noise: int = 0
 
     def setup(self) -> None:
         for name in self.critics:
@@ -96,6 +100,8 @@ class Pair(nn.Module):
             self.first_critic = Critic(self.convs, self.critic_dense)
         if "second" in self.critics:
             self.second_critic = Critic(self.convs, self.critic_dense)
+        if "joint" in self.critics:
+            self.joint_critic = Critic(self.convs, self.critic_dense)
         if "latent" in self.critics:
             self.latent_critic = Critic((), self.latent_dense)
 
@@ -119,17 +125,38 @@ class Pair(nn.Module):
         return self.first_generator(self._latents(z), key)
 
     def second(
-        self, x: jax.Array, *, key: jax.Array | None = None
+        self,
+        x: jax.Array,
+        noise: jax.Array | None = None,
+        *,
+        key: jax.Array | None = None,
     ) -> jax.Array:
-        """Images of the second modality, in [-1, 1], of ones of the first."""
-        return self.second_generator(self._images(0, x), key)
+        """Images of the second modality, in [-1, 1], of ones of the first.
+
+        Args:
+            x: [B, H, W, C].
+            noise: normal numbers, [B, `noise`]; None is 0, their mean.
+            key: read key; None reads without noise.
+        """
+        x = self._images(0, x)
+        if self.noise:
+            if noise is None:
+                noise = jnp.zeros((len(x), self.noise))
+            shape = (*x.shape[:-1], self.noise)
+            maps = jnp.broadcast_to(noise[:, None, None].astype(x.dtype), shape)
+            x = jnp.concatenate([x, maps], -1)
+        return self.second_generator(x, key)
 
     def generate(
-        self, z: jax.Array, *, key: jax.Array | None = None
+        self,
+        z: jax.Array,
+        noise: jax.Array | None = None,
+        *,
+        key: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Images of both modalities, of latent vectors."""
+        """Images of both modalities, of latent vectors and noise."""
         first = self.first(z, key=key)
-        return first, self.second(first, key=key)
+        return first, self.second(first, noise, key=key)
 
     def reconstruct(
         self, x: jax.Array, *, key: jax.Array | None = None
@@ -177,6 +204,13 @@ class Pair(nn.Module):
         self._check_critic("second")
         return self.second_critic(self._images(1, x, self.labels), key)
 
+    def criticise_joint(
+        self, x: jax.Array, *, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Scores of pairs, the first modality's channels in front."""
+        self._check_critic("joint")
+        return self.joint_critic(x, key)
+
     def criticise_latent(
         self, z: jax.Array, *, key: jax.Array | None = None
     ) -> jax.Array:
@@ -213,6 +247,10 @@ class Pair(nn.Module):
             "second": (
                 self.criticise_second,
                 jnp.concatenate([second, blank], -1),
+            ),
+            "joint": (
+                self.criticise_joint,
+                jnp.concatenate([first, second, blank], -1),
             ),
             "latent": (self.criticise_latent, z),
         }

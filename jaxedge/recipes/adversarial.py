@@ -6,6 +6,9 @@ the reconstruction, then twice a turn of the second generator and one of what it
 makes of reconstructions. Every loss has an Adam of its own, so that how much a
 loss weighs is its rate, not a factor.
 
+What the second generator is given has no slope in its turns. In the released
+code the layers that both share learn through these images of the first one too.
+
 Letters: B batch, H height, W width, C channels, Z latent, K classes.
 """
 
@@ -24,6 +27,7 @@ from jaxedge.models.gan import Pair
 from jaxedge.recipes.recipe import Sums
 
 SCHEDULES = ("semi", "supervised", "unsupervised")
+JOINT = ("none", "beside", "instead")
 # Whose images a chip makes; critics are needed in training alone.
 MAKERS = ("encoder", "first_generator", "second_generator", "shared_block")
 
@@ -63,6 +67,10 @@ class Plan(NamedTuple):
         penalty: weight of the gradient penalty.
         warmup: steps in which that weight rises from 0, in equal parts.
         compat: as of `wasserstein.gradient_penalty`.
+        joint: of `JOINT`: whether a critic sees known pairs and made ones as
+            they are together, beside the second generator's turn by pairs or
+            instead of it. Ours; critics of each modality do not tell how the
+            two belong together.
         every: steps from one turn of the generators to the next.
         repeats: turns of the second generator in it.
         average: share of before in a moving average of what makes images.
@@ -83,6 +91,7 @@ class Plan(NamedTuple):
     penalty: float = 10.0
     warmup: int = 0
     compat: str | None = None
+    joint: str = "none"
     every: int = 3
     repeats: int = 2
     average: float = 0.0
@@ -99,10 +108,11 @@ class State(NamedTuple):
         params: of all networks.
         moments: of Adam, by turn.
         average: of what makes images; nothing where none is kept.
-        sound: params and moments to go back to; nothing where none are kept.
+        sound: params, moments and average to go back to; nothing where none are
+            kept.
         factor: of all rates, [].
         broken: how often it went back, int32 [].
-        last: step of the last time, int32 [], -1 before.
+        last: step of the last time, from 0, int32 [], -1 before.
     """
 
     step: jax.Array
@@ -148,13 +158,14 @@ def init(plan: Plan, key: jax.Array, example: jax.Array) -> State:
     }
     # Copies: the loop donates the state, and no buffer twice.
     copied = lambda tree: jax.tree.map(jnp.copy, tree)  # noqa: E731
+    average = copied(part(params, MAKERS)) if plan.average else ()
     return State(
         step=jnp.int32(0),
         key=key,
         params=params,
         moments=moments,
-        average=copied(part(params, MAKERS)) if plan.average else (),
-        sound=copied((params, moments)) if plan.rollbacks else (),
+        average=average,
+        sound=copied((params, moments, average)) if plan.rollbacks else (),
         factor=jnp.float32(1),
         broken=jnp.int32(0),
         last=jnp.int32(-1),
@@ -213,6 +224,17 @@ def turns(plan: Plan) -> dict[str, Turn]:
         found = model.apply({"params": params}, x, key=key, method=method)
         return found  # type: ignore[return-value]
 
+    def apply_second(params: Any, first: Any, key: Any, read: Any) -> Any:
+        shape = (len(first), model.noise)
+        found = model.apply(
+            {"params": params},
+            first,
+            jax.random.normal(stream(key, "noise"), shape),
+            key=read,
+            method="second",
+        )
+        return found
+
     def placed(params: Any, key: jax.Array) -> tuple[Any, Any]:
         """Parameters on a chip, and a read key; both as given if ideal."""
         if plan.design is None:
@@ -222,15 +244,18 @@ def turns(plan: Plan) -> dict[str, Turn]:
         )
         return {**params, **chip}, stream(key, "read")
 
-    def fake(params: Any, key: jax.Array, y: jax.Array, both: bool) -> Any:
-        """Images of the last modality asked for, of normal latent vectors."""
+    def fake(params: Any, key: jax.Array, y: jax.Array, name: str) -> Any:
+        """What a critic sees, made of normal latent vectors."""
         chip, read = placed(params, key)
         z = latents(model, stream(key, "latent"), y)
         first = apply(chip, "first", z, read)
-        if not both:
+        if name == "first":
             return first
         first = jax.lax.stop_gradient(first)
-        return apply(chip, "second", first, read)
+        second = apply_second(chip, first, key, read)
+        if name == "second":
+            return second
+        return jnp.concatenate([first, second], -1)
 
     def seen(x: jax.Array, y: jax.Array) -> jax.Array:
         """An image with its labels as channels."""
@@ -247,10 +272,15 @@ def turns(plan: Plan) -> dict[str, Turn]:
 
         return score
 
-    def critic_turn(name: str, both: bool) -> Turn:
+    def real_of(batch: Batch, name: str) -> tuple[Any, Any]:
+        """Images that a critic sees as real, and their labels."""
+        kind = {"joint": "pair"}.get(name, name)
+        return getattr(batch, kind), getattr(batch, f"{kind}_y")
+
+    def critic_turn(name: str) -> Turn:
         def loss(params: Any, batch: Batch, key: jax.Array, step: Any) -> Any:
-            x, y = (getattr(batch, name + end) for end in ("", "_y"))
-            made = jax.lax.stop_gradient(fake(params, key, y, both))
+            x, y = real_of(batch, name)
+            made = jax.lax.stop_gradient(fake(params, key, y, name))
             score = critic(params, name, x.shape[-1])
             real, made = seen(x, y), seen(made, y)
             apart = wasserstein.critic_loss(score, real, made)
@@ -264,11 +294,11 @@ def turns(plan: Plan) -> dict[str, Turn]:
 
         return Turn((f"{name}_critic",), plan.critic_rate, loss)
 
-    def adversary_turn(name: str, both: bool, nets: tuple[str, ...]) -> Turn:
+    def adversary_turn(name: str, nets: tuple[str, ...]) -> Turn:
         def loss(params: Any, batch: Batch, key: jax.Array, step: Any) -> Any:
-            x, y = (getattr(batch, name + end) for end in ("", "_y"))
+            x, y = real_of(batch, name)
             score = critic(params, name, x.shape[-1])
-            made = seen(fake(params, key, y, both), y)
+            made = seen(fake(params, key, y, name), y)
             return wasserstein.generator_loss(score, made), {}
 
         return Turn(nets, plan.adversarial_rate, loss)
@@ -289,7 +319,7 @@ def turns(plan: Plan) -> dict[str, Turn]:
         x, target = batch.pair[..., :1], batch.pair[..., 1:]
         z = encoded(model, chip, x, batch.pair_y, read)
         first = jax.lax.stop_gradient(apply(chip, "first", z, read))
-        apart = jnp.abs(apply(chip, "second", first, read) - target).mean()
+        apart = jnp.abs(apply_second(chip, first, key, read) - target).mean()
         return apart, {"second_l1": apart}
 
     def codes(params: Any, batch: Batch, key: jax.Array) -> Any:
@@ -327,14 +357,23 @@ def turns(plan: Plan) -> dict[str, Turn]:
             "second_pairs": by_second,
             "encoder": Turn(("encoder",), plan.adversarial_rate, encoder),
         }
+    joint = plan.joint != "none"
     found = {
-        "first_critic": critic_turn("first", False),
-        "second_critic": critic_turn("second", True),
-        "first_generator": adversary_turn("first", False, first),
+        "first_critic": critic_turn("first"),
+        "second_critic": critic_turn("second"),
+        **({"joint_critic": critic_turn("joint")} if joint else {}),
+        "first_generator": adversary_turn("first", first),
         "first_pairs": by_first,
-        "second_generator": adversary_turn("second", True, second),
+        "second_generator": adversary_turn("second", second),
+        **(
+            {"joint_generator": adversary_turn("joint", second)}
+            if joint
+            else {}
+        ),
         "second_pairs": by_second,
     }
+    if plan.joint == "instead":
+        del found["second_pairs"]
     if plan.schedule == "unsupervised":
         found = {k: v for k, v in found.items() if not k.endswith("pairs")}
     return found
@@ -374,7 +413,7 @@ def update(plan: Plan, state: State, batch: Batch) -> tuple[State, Sums]:
                 held, more = take(name, held)
                 told |= more
         for again in range(plan.repeats):
-            for name in ("second_generator", "second_pairs"):
+            for name in ("second_generator", "joint_generator", "second_pairs"):
                 if name in known:
                     held, more = take(name, held, again)
                     told |= more
@@ -389,9 +428,10 @@ def update(plan: Plan, state: State, batch: Batch) -> tuple[State, Sums]:
                 held, more = take(name, held)
                 told |= more
         else:
-            for name in ("first_critic", "second_critic"):
-                held, more = take(name, held)
-                told |= more
+            for name in ("first_critic", "second_critic", "joint_critic"):
+                if name in known:
+                    held, more = take(name, held)
+                    told |= more
             held, more = _now_and_then(plan, state.step, generators, held)
             told |= more
     state, back = _kept(plan, state, held, told)
@@ -427,10 +467,7 @@ def _kept(
         total = sum(sizes, start=jnp.zeros(())) + sum(told.values())
         back = ~jnp.isfinite(total) & (state.broken < plan.rollbacks)
         pick = lambda old, new: jnp.where(back, old, new)  # noqa: E731
-        held = jax.tree.map(pick, state.sound, held)
-        if plan.average:
-            kept = part(state.sound[0], MAKERS)
-            average = jax.tree.map(pick, kept, average)
+        *held, average = jax.tree.map(pick, state.sound, (*held, average))
     params, moments = held
     state = state._replace(
         step=state.step + 1,
@@ -452,8 +489,8 @@ def _sums(
     names = ("first_l1", "second_l1")
     if plan.schedule == "unsupervised":
         names = ("first_gap", "second_gap")
-    # A step that was taken back does not count.
-    kept["loss"] = sum((kept[n] for n in names), start=jnp.zeros(()))
+    # A step that was taken back adds nothing.
+    kept["loss"] = sum((kept[n] for n in names if n in kept), jnp.zeros(()))
     shown = {k: jnp.where(back, 0, v) * count for k, v in kept.items()}
     return {
         "count": count,
@@ -466,7 +503,7 @@ def review(plan: Plan, state: State) -> State:
     """The state, which is now one to go back to, if all of it is a number."""
     if not plan.rollbacks:
         return state
-    now = (state.params, state.moments)
+    now = (state.params, state.moments, state.average)
     sizes = [jnp.sum(leaf) for leaf in jax.tree.leaves(now)]
     whole = jnp.isfinite(sum(sizes, start=jnp.zeros(())))
     return state._replace(

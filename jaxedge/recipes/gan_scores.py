@@ -29,29 +29,39 @@ def translated(
     model: Pair,
     variables: Any,
     first: jax.Array,
+    labels_BxK: jax.Array,
     key: jax.Array | None = None,
     **apply: Any,
 ) -> Any:
     """The second modality of images of the first, as it is learned.
 
-    With an encoder of reconstructions of these, which the second generator has
-    learned from; else of the images themselves.
+    With an encoder of reconstructions of these, as images of their class, which
+    the second generator has learned from; else of the images themselves.
 
     Args:
         model: the networks.
         variables: of them.
         first: [B, H, W, C].
+        labels_BxK: K 0 where none are used.
         key: read key; None reads without noise.
         **apply: further arguments of flax's `apply`.
     """
-    return model.apply(
-        variables,
-        first,
-        encoded=model.encodes,
-        key=key,
-        method="translate",
-        **apply,
-    )
+
+    def translate(model: Pair, first: jax.Array) -> jax.Array:
+        if model.encodes:
+            first = _again(model, first, labels_BxK, key)
+        return model.second(first, key=key)
+
+    return model.apply(variables, first, method=translate, **apply)
+
+
+def _again(
+    model: Pair, first: jax.Array, labels_BxK: jax.Array, key: Any
+) -> jax.Array:
+    """Reconstructions, whose latent vectors end in labels; in an `apply`."""
+    free = model.encode(first, key=key)
+    free = free[:, : model.latent - labels_BxK.shape[-1]]
+    return model.first(jnp.concatenate([free, labels_BxK], -1), key=key)
 
 
 def made(
@@ -75,11 +85,17 @@ def made(
     """
     free = model.latent - labels_BxK.shape[-1]
     fixed = stream(jax.random.key(0), "made")
-    draw = jax.vmap(
-        lambda row: jax.random.normal(jax.random.fold_in(fixed, row), (free,))
-    )
-    z = adversarial.latents(model, fixed, labels_BxK, draw(rows_B))
-    found = model.apply(variables, z, key=key, method="generate")
+
+    def draw(name: str, count: int) -> jax.Array:
+        own = stream(fixed, name)
+        one = lambda row: jax.random.normal(  # noqa: E731
+            jax.random.fold_in(own, row), (count,)
+        )
+        return jax.vmap(one)(rows_B)
+
+    z = adversarial.latents(model, fixed, labels_BxK, draw("latent", free))
+    noise = draw("noise", model.noise)
+    found = model.apply(variables, z, noise, key=key, method="generate")
     return found  # type: ignore[return-value]
 
 
@@ -118,10 +134,10 @@ def judge(
     """
     x, weight = batch.x, batch.weight
     first, second = x[..., :1], x[..., 1:]
-    found = translated(model, variables, first, key)
+    found = translated(model, variables, first, labels_BxK, key)
     sums = {"count": weight.sum()} | _likeness("", found, second, weight)
     if model.encodes:
-        again = model.apply(variables, first, key=key, method="reconstruct")
+        again = model.apply(variables, first, labels_BxK, key, method=_again)
         sums |= _likeness("first_", again, first, weight)
     sums["loss"] = sums["mae"]
     rows = batch.aux["row"]

@@ -97,6 +97,8 @@ class Model(NamedTuple):
         dense: units of the encoder's layers behind these.
         critic_dense: units of the critics'.
         latent_dense: units of the critic of latent vectors.
+        noise: normal numbers that the second generator sees beside an image;
+            the paper's sees none, and makes one image of each.
         shared_features: of "sequential", outputs of the shared layers.
         first_dense: units of the first generator's first layers.
         first_up: outputs of its doublings.
@@ -116,11 +118,13 @@ class Model(NamedTuple):
     first_up: tuple[int, ...] = (128,)
     down: tuple[int, ...] = (64, 128, 256, 512, 512)
     second_up: tuple[int, ...] = (128, 64)
+    noise: int = 0
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
         checks.choice("model.name", self.name, ("sequential", "plain"))
         checks.whole("model.latent", self.latent, 1)
+        checks.whole("model.noise", self.noise)
         for name, value in self._asdict().items():
             for width in value if isinstance(value, tuple) else ():
                 checks.whole(f"model.{name}", width, 1)
@@ -142,7 +146,11 @@ class Gan(NamedTuple):
             or the very pairs ("pairs"), as in the released code.
         penalty: weight of the gradient penalty.
         warmup: steps in which it rises to that.
-        compat: "released" repeats the released code's slip in the penalty.
+        compat: "released" repeats the released code's slip in the penalty, with
+            all classes alike.
+        joint: whether a critic sees both modalities of known pairs together,
+            "beside" what these teach the second generator directly, or
+            "instead" of it; or "none", as in the paper.
         every: steps from one turn of the generators to the next.
         repeats: turns of the second generator in it.
         rollbacks: how often training goes back to the last sound evaluation,
@@ -157,6 +165,7 @@ class Gan(NamedTuple):
     penalty: float = 10.0
     warmup: int = 0
     compat: str | None = None
+    joint: str = "none"
     every: int = 3
     repeats: int = 2
     rollbacks: int = 3
@@ -171,6 +180,13 @@ class Gan(NamedTuple):
         checks.whole("gan.warmup", self.warmup)
         if self.compat is not None:
             checks.choice("gan.compat", self.compat, wasserstein.COMPAT)
+        checks.choice("gan.joint", self.joint, adversarial.JOINT)
+        if self.joint != "none" and self.schedule != "semi":
+            raise checks.UsageError(
+                f"gan.joint is {self.joint!r}, but only gan.schedule='semi' has"
+                f" both critics and pairs, not {self.schedule!r}; choose"
+                " 'none'."
+            )
         checks.whole("gan.every", self.every, 1)
         checks.whole("gan.repeats", self.repeats, 1)
         checks.whole("gan.rollbacks", self.rollbacks)
@@ -270,6 +286,12 @@ def parse(config: Any) -> Settings:
             f" steps (gan.every); choose a multiple, such as"
             f" {-(-steps // every) * every}."
         )
+    if given.gan.compat is not None and given.gan.conditional:
+        # Labels are channels, which would be slopes of 0 there.
+        raise checks.UsageError(
+            f"gan.compat is {given.gan.compat!r}, which repeats code without"
+            " classes, but gan.conditional is True; choose one of them."
+        )
     return given
 
 
@@ -294,6 +316,8 @@ def prepare(
     train = splits["train"]
     if given.gan.schedule != "unsupervised":
         _check_some(train, "paired", "gan.schedule='unsupervised'")
+    if given.gan.unpaired == "pairs":
+        _check_some(train, "paired", "gan.unpaired='own'")
     for name in ("has_first", "has_second"):
         _check_some(train, name, "a larger data.pairs")
     swap = order(given.gan, train)
@@ -348,10 +372,12 @@ def network(given: Settings, image: tuple[int, ...], classes: int) -> Pair:
         "latent": model.latent + labels,
         "labels": labels,
         "encodes": given.gan.schedule != "unsupervised",
+        "noise": model.noise,
         "critics": (
             ("latent",)
             if given.gan.schedule == "supervised"
             else ("first", "second")
+            + (("joint",) if given.gan.joint != "none" else ())
         ),
         **{
             name: getattr(model, name)
@@ -410,7 +436,11 @@ def build(
     def forward(
         variables: Any, x: jax.Array, key: Any = None, **apply: Any
     ) -> Any:
-        return gan_scores.translated(model, variables, x[..., :1], key, **apply)
+        # Of no known class: as likely of each.
+        even = jnp.full((len(x), model.labels), 1 / max(model.labels, 1))
+        return gan_scores.translated(
+            model, variables, x[..., :1], even, key, **apply
+        )
 
     return Recipe(
         init=lambda key: adversarial.init(plan, key, start),
@@ -447,6 +477,7 @@ def _plan(given: Settings, model: Pair) -> adversarial.Plan:
         penalty=gan.penalty,
         warmup=gan.warmup,
         compat=gan.compat,
+        joint=gan.joint,
         every=gan.every,
         repeats=gan.repeats,
         average=optimizer.average,

@@ -31,11 +31,14 @@ from jaxedge.run import (
     loop,
     macros,
     metrics,
+    pair_maker,
     reliability,
     report,
+    results,
     settle,
     study,
     sweeps,
+    synthesis,
     workdir,
 )
 from jaxedge.run.checkpoint import Checkpoints
@@ -59,6 +62,7 @@ class Job(NamedTuple):
         swept: the sweeps of the study.
         costs: prices of the energy ledger.
         key: of the run.
+        data_root: the folder of data sets, as it was given.
     """
 
     config: Mapping[str, Any]
@@ -70,6 +74,7 @@ class Job(NamedTuple):
     swept: tuple[sweeps.Sweep, ...]
     costs: energy.Costs
     key: jax.Array
+    data_root: str | None = None
 
     @property
     def samples(self) -> Any:
@@ -155,6 +160,7 @@ def resolve(config: Any, data_root: str | None) -> Job:
         swept,
         costs,
         key,
+        data_root,
     )
 
 
@@ -316,6 +322,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
     numbers = cells.stored(variables["params"], chip)
     with _timing(seconds, "pictures"):
         pictures(job, variables, chip, folder / "pictures.npz")
+    made = synthesis.numbers(results.Archive(folder / "pictures.npz"))
     content = {
         "config": job.config,
         "metrics": {**tested, **counts},
@@ -327,6 +334,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
         "energy": priced,
         **({"macros": layers} if layers else {}),
         **({"numbers": numbers} if numbers else {}),
+        **({"synthesis": made} if made else {}),
         "seconds": seconds,
         "versions": {
             name: importlib.metadata.version(name) for name in _PACKAGES
@@ -366,10 +374,7 @@ def _keep(folder: Path, found: Mapping[str, Any]) -> None:
 
 def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
     """Trains, or restores what was trained; returns the best state."""
-    clean = hosts.leads()
-    checkpoints = Checkpoints(
-        folder / "checkpoints", job.recipe.score, clean=clean
-    )
+    checkpoints = _checkpoints(job, folder)
 
     def writers(step: int) -> metrics.Writer:
         if not hosts.leads():
@@ -407,6 +412,22 @@ def train(job: Job, folder: Path, stop: loop.Stop | None = None) -> Any:
         )
     finally:
         checkpoints.close()
+
+
+def _checkpoints(job: Job, folder: Path) -> Checkpoints:
+    """Where states are kept, and beside them what the report shows of them."""
+    clean, path = hosts.leads(), folder / "checkpoints"
+    if not (clean and _makes_pairs(job)):
+        return Checkpoints(path, job.recipe.score, clean=clean)
+    maker = pair_maker.network(job.given, job.splits)
+    finish = jax.jit(job.recipe.finish)
+    return pair_maker.Kept(
+        path, job.recipe.score, clean, maker, finish, folder / "pairs"
+    )
+
+
+def _makes_pairs(job: Job) -> bool:
+    return recipes.get(job.config["recipe"]) is recipes.sequential_gan
 
 
 def _record(folder: Path, epoch: int, memory: Mapping[str, Any]) -> None:
@@ -458,6 +479,7 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
     drawn |= reliability.collect(job.recipe, pair, test, len(classes), key)
     drawn |= _clients(job, path.parent / "chosen")
     drawn |= _informed(job, pair, test, key)
+    drawn |= _synthesis(job, pair, path.parent / "pairs", key)
     np.savez_compressed(path, **drawn)  # type: ignore[arg-type]
 
 
@@ -476,11 +498,26 @@ def _informed(
     """What the report shows of radiomics; nothing where there are none."""
     if recipes.get(job.config["recipe"]) is not recipes.ridl:
         return {}
-    # The one that training began with.
-    begin = jax.jit(job.recipe.init)(stream(stream(job.key, "train"), "init"))
-    start = jax.jit(job.recipe.finish)(begin)
-    networks = informed.Networks(start, *pair)
+    networks = informed.Networks(_start(job), *pair)
     return informed.collect(job.recipe, networks, test, job.splits, key)
+
+
+def _synthesis(
+    job: Job, pair: exhibits.Pair, kept: Path, key: jax.Array
+) -> dict[str, np.ndarray]:
+    """What the report shows of made pairs; nothing where there are none."""
+    if not _makes_pairs(job):
+        return {}
+    networks = synthesis.Networks(_start(job), *pair)
+    return synthesis.collect(
+        job.given, networks, job.splits, kept, key, job.data_root
+    )
+
+
+def _start(job: Job) -> Any:
+    """The network that training began with."""
+    begin = jax.jit(job.recipe.init)(stream(stream(job.key, "train"), "init"))
+    return jax.jit(job.recipe.finish)(begin)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The command line: `jaxedge run|chips|report|teach|quantize|eval|radiomics`.
+"""The command line of jaxedge: one command, and its flags.
 
     jaxedge run --config=configs/x.py:arg --workdir=DIR --config.field=value
     jaxedge chips --config=configs/x.py:arg --workdir=DIR
@@ -7,6 +7,8 @@
     jaxedge quantize --model=DIR --out=DIR [--config.quantize.method=fpq]
     jaxedge eval --model=DIR [--reference=DIR] [--tasks=wikitext2,piqa]
     jaxedge radiomics IMAGE MASK --out=features.csv [--param=FILE]
+    jaxedge study --workdir=DIR --out=DIR [--questions=40] [--seed=0]
+    jaxedge study --score=answers.csv --key=DIR/answers.json
 
 `run` trains, studies and reports, or goes on where it was stopped; `chips`
 studies a trained network again on the config's hardware, and sweeps what
@@ -32,6 +34,11 @@ image (NRRD, NIfTI, MetaImage, DICOM, .npz), as pyradiomics and its parameter
 files have them; IMAGE may be a CSV of cases with the columns Image and Mask.
 Of --label=1; --definitions=ibsi for those of the IBSI; --maps=glcm_Idn with
 --radius=1,2 for maps of features; --resample_mask for a mask on another grid.
+
+`study` writes a page that shows real pairs of images beside pairs that a run of
+`recipes.sequential_gan` makes, and asks which are real; the answers lie beside
+it in answers.json, not in the page. With --score it says how often readers
+(answers of several with commas between) were right.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +54,7 @@ from jaxedge.core import checks
 
 COMMANDS = (
     "run", "chips", "report", "teach", "quantize", "eval", "radiomics",
+    "study",
 )  # fmt: skip
 
 
@@ -77,6 +85,8 @@ def _command(command: str, arguments: list[str]) -> int:
         return _teach(arguments)
     if command == "radiomics":
         return _radiomics(arguments)
+    if command == "study":
+        return _study(arguments)
     options = parse(arguments, needs_config=command != "report")
     folder = Path(options.workdir)
     # Only now: the heavy rooms load after the command line is known good.
@@ -159,6 +169,24 @@ def _radiomics(arguments: list[str]) -> int:
             return 0
     print(f"features: {asked.out}")
     return 1 if failed else 0
+
+
+def _study(arguments: list[str]) -> int:
+    from jaxedge.run import forced_choice_flags
+
+    asked = forced_choice_flags.parse(arguments)
+    from jaxedge.run import forced_choice, spread_over_cores
+
+    if isinstance(asked, forced_choice_flags.Score):
+        for path in asked.answers:
+            found = forced_choice.score(path, asked.key)
+            print(f"{path}: {forced_choice.told(found)}")
+        return 0
+    spread_over_cores()
+    page = forced_choice.export(*asked)
+    print(f"page: {page}")
+    print(f"key: {page.with_name(forced_choice.ANSWERS)} (not for readers)")
+    return 0
 
 
 # Flags of the commands on pretrained transformers, and which are needed.

@@ -26,6 +26,7 @@ from jaxedge.run import (
     reliability_page,
     results,
     study_page,
+    synthesis_page,
     text,
 )
 
@@ -91,6 +92,7 @@ def _body(workdir: Path, summary: Json) -> str:
             page.section("Training", _training(rows, summary)),
             clients_page.section(pictures, rows, summary),
             informed_page.section(pictures, summary),
+            synthesis_page.section(pictures, summary),
             page.section("Chips", study_page.chips(summary, study)),
             page.section("Stress", study_page.stressed(study, summary)),
             study_page.others(workdir / "studies", summary),
