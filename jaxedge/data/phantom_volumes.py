@@ -1,19 +1,21 @@
 """Phantoms: volumes with a region whose class depends on shape and texture.
 
 Made by construction, and no measurement. A region is an ellipsoid with an
-uneven surface. Two independent normal numbers make a phantom:
+uneven surface, half of it in a bright chamber. Two independent numbers make a
+phantom:
 
-- its shape s: the longest diameter is 22 exp(0.12 s) voxels, whatever the
-  volume, which is drawn by itself. A number of the whole, such as shape's
-  Maximum3DDiameter, tells it; what sees a few voxels at a time does not.
-- its arrangement t: how rough the core of the region is, and how smooth its
-  rim; the other way round if negative. Mean and spread of the intensities are
-  the same all over, and so is roughness on average over all voxels. Maps of a
-  local texture such as glcm Idn tell it, beside the region. So do, in part,
-  numbers of the whole that say how texture varies, such as gldm's
-  DependenceVariance, and less those of all pairs, of which the core has more.
+- its shape s, a normal number: the longest diameter is 22 exp(0.15 s) voxels,
+  whatever the volume, which is drawn by itself. A number of the whole, such as
+  shape's Maximum3DDiameter, tells it; what sees a few voxels at a time does
+  not.
+- its arrangement t, 1 or -1: whether the half of the region that lies in the
+  chamber is rough and the other smooth, or the other way round. Mean and
+  spread of the intensities are the same all over. No number of the region
+  alone tells t, whichever it is: chambers lie on either side alike, whatever
+  t, and so do rough halves. Maps of a local texture such as glcm Idn tell it,
+  together with the chamber.
 
-The class is whether s, t or their sum is above 0, with some doubt. Position,
+The class is whether s, t or s + 1.25 t is above 0, with some doubt. Position,
 direction, volume, brightness and the roughness of the whole differ between
 phantoms and tell nothing; nor does a mirror image.
 
@@ -37,15 +39,16 @@ SIZE = (24, 32, 32)
 _LEAST = 12  # Voxels a side; in fewer there is no texture.
 
 # All numbers are our choice. Lengths are voxels of a volume of `SIZE`.
-_DIAMETER, _SPREAD = 22.0, 0.12
-_VOLUME, _VOLUME_SPREAD = 2500.0, 0.11
+_DIAMETER, _SPREAD = 22.0, 0.15
+_VOLUME, _VOLUME_SPREAD = 2300.0, 0.11
 _UNEVEN = 0.12  # Of the surface, a share of the radius.
-_MIDDLE = 0.5 ** (1 / 3)  # The radius within which half of a region is.
+_STEEP = 6.0  # Of the change from one half to the other, a region's radii.
 _LIMIT = 2.0  # Of normal numbers that make a shape, so that it fits.
-# Hounsfield units: around the region, in it, its texture.
-_OUTSIDE, _INSIDE, _TEXTURE = -80.0, 40.0, 60.0
+_WEIGHT = 1.25  # Of t where the class depends on both.
+# Hounsfield units: around the region, in it, its texture, in the chamber.
+_OUTSIDE, _INSIDE, _TEXTURE, _BLOOD = -80.0, 40.0, 60.0, 300.0
 _BRIGHTER = 15.0  # Of regions, and of what is around them.
-_CONTRAST = 0.4  # Of the shares of roughness in core and rim.
+_CONTRAST = 0.4  # Of the shares of roughness in both halves.
 
 
 class Phantom(NamedTuple):
@@ -92,8 +95,8 @@ def read(
         folds: at least 3.
         seed: another one makes other phantoms, at least 0.
         noise: standard deviation of every voxel by itself, Hounsfield units.
-        doubt: standard deviation of what is added to s, t or (s + t) / sqrt 2
-            before its sign is taken.
+        doubt: standard deviation of what is added to s, t or s + 1.25 t, each
+            divided by its own standard deviation, before its sign is taken.
 
     Returns:
         The source; its `aux` has s and t, "shape" and "texture" [N].
@@ -182,8 +185,9 @@ def draw(
         checks.whole("size", side, _LEAST)
     # Its stream is frozen, unlike that of newer generators.
     rng = np.random.RandomState([seed, SPLITS.index(split), index])
-    s, t = _limited(rng, 2)
-    score = {"shape": s, "texture": t, "both": (s + t) / np.sqrt(2)}[cue]
+    s, t = _limited(rng, 1)[0], rng.choice([-1.0, 1.0])
+    both = (s + _WEIGHT * t) / np.hypot(1, _WEIGHT)
+    score = {"shape": s, "texture": t, "both": both}[cue]
     label = int(score + doubt * rng.normal() > 0)
     image, mask = _volume(rng, s, t, tuple(size))
     image += noise * rng.normal(size=image.shape)
@@ -206,14 +210,16 @@ def _volume(
     radius = np.sqrt((along / half) ** 2 + sum((a / thin) ** 2 for a in across))
     mask = _largest(radius < 1 + _UNEVEN * _field(rng, size, 2 * unit))
 
-    core = np.tanh(6 * (_MIDDLE - radius))
-    rough = rng.uniform(0.4, 0.6) + _CONTRAST * np.tanh(1.5 * t) * core
+    facing = _beside(axes[0]) * rng.choice([-1, 1])
+    side = np.tanh(_STEEP * (place @ facing) / thin)
+    rough = rng.uniform(0.3, 0.7) + _CONTRAST * t * side
     rough = np.clip(rough, 0, 1)
     # Independent fields of variance 1, whose mixture has it too.
     texture = np.sqrt(rough) * _field(rng, size, 0)
     texture += np.sqrt(1 - rough) * _field(rng, size, 1.5)
     inside = _INSIDE + _BRIGHTER * rng.normal() + _TEXTURE * texture
     outside = _OUTSIDE + _BRIGHTER * _field(rng, size, 2 * unit)
+    outside = np.where(place @ facing > 0, _BLOOD, outside)
     return np.where(mask, inside, outside), mask
 
 
@@ -226,6 +232,12 @@ def _axes(rng: np.random.RandomState) -> np.ndarray:
     rows[0, 0] = np.clip(rows[0, 0], -flat, flat)
     q, r = np.linalg.qr(rows.T)
     return (q * np.sign(np.diag(r))).T
+
+
+def _beside(axis: np.ndarray) -> np.ndarray:
+    """The direction in a slice that is at right angles to an axis."""
+    across = np.cross([1.0, 0.0, 0.0], axis)
+    return across / np.linalg.norm(across)
 
 
 def _field(

@@ -56,6 +56,8 @@ class Radiomics(NamedTuple):
             global features.
         bin_width: of grey levels, unit of the intensities.
         bin_count: number of grey levels in place of a width.
+        scale_maps: whether maps are standardised by the training split's
+            voxels in regions, as global features are.
     """
 
     radii: tuple[int, ...] = (1, 2, 5, 10)
@@ -66,6 +68,7 @@ class Radiomics(NamedTuple):
     most: int = 4
     bin_width: float = 25.0
     bin_count: int | None = None
+    scale_maps: bool = False
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -114,8 +117,9 @@ def add(
 
     Returns:
         The same with x [N, Z, Y, X, 2 + L + G]: intensities scaled to [-1, 1]
-        by volume, the region, local maps, and standardised global features;
-        the values of these are in `aux`, see `known`.
+        by volume, the region, local maps, which are 0 outside of it, and
+        standardised global features; the values of these are in `aux`, see
+        `known`.
 
     Raises:
         UsageError: for inputs that are no volumes with regions, a region
@@ -135,14 +139,15 @@ def add(
     }
     kept = choose(given, tables["train"], splits["train"].y)
     scaled = standardised(tables, kept)
+    by_split = dict(zip(splits, np.split(maps_N, ends), strict=True))
+    if given.scale_maps:
+        by_split = scaled_maps(splits, by_split)
     return {
         split: source._replace(
-            x=_joined(source, local, scaled[split]),
+            x=_joined(source, by_split[split], scaled[split]),
             aux={**(source.aux or {}), **_values(tables[split], kept)},
         )
-        for (split, source), local in zip(
-            splits.items(), np.split(maps_N, ends), strict=True
-        )
+        for split, source in splits.items()
     }
 
 
@@ -242,6 +247,22 @@ def standardised(
     return {
         split: ((values - mean) / spread).astype(np.float32)
         for split, values in chosen.items()
+    }
+
+
+def scaled_maps(
+    splits: Mapping[str, data.Source], local: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Maps by split, [N, Z, Y, X, L], by the statistics of "train".
+
+    These are of voxels in regions; outside of regions maps stay 0.
+    """
+    region = {split: s.x[..., 1:2] > 0 for split, s in splits.items()}
+    inside = local["train"][region["train"][..., 0]].astype(np.float64)
+    mean, spread = inside.mean(0), inside.std(0, ddof=1) + _EPS
+    return {
+        split: np.where(region[split], (maps_N - mean) / spread, 0)
+        for split, maps_N in local.items()
     }
 
 

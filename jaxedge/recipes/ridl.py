@@ -24,12 +24,12 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.data import phantom_volumes
 from jaxedge.learn import decorrelate
-from jaxedge.models import arrays
 from jaxedge.models.radiomics_net import GLOBAL, LOCAL, VOLUME, RadiomicsNet
 from jaxedge.recipes import (
     classifier,
     optimizers,
     radiomic_inputs,
+    ridl_start,
     settings,
     supervised,
 )
@@ -37,9 +37,10 @@ from jaxedge.recipes.recipe import Recipe
 from jaxedge.recipes.supervised import TERMS
 
 # What the network tells besides its answers, for pictures.
-DEEP = "deep"
+DEEP = ridl_start.DEEP
 RECONSTRUCTION, DECORRELATION = "reconstruction", "decorrelation"
 _BANK = "bank"
+_BALANCED = 64  # Examples by which deep features are scaled.
 # Of the levels between the first and the last (ridl 3).
 _DILATIONS = RadiomicsNet.dilations
 
@@ -93,11 +94,15 @@ class Model(NamedTuple):
         start: folder of a finished run without radiomics, whose weights it
             starts from; but for the classifier, which is drawn anew, and what
             a layer has for radiomics. None draws all.
+        balance: whether the classifier begins as if deep features had mean 0
+            and deviation 1, see `ridl_start`; all weights that are drawn are
+            then drawn from a fixed key.
     """
 
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     dropout: float = 0.3
     start: str | None = None
+    balance: bool = False
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -300,19 +305,24 @@ def build(
         steps_per_epoch: for schedules.
         data_root: not looked at.
         chip: programs the chip of `train.hardware` "one_chip".
-        splits: from `prepare`; not looked at.
+        splits: from `prepare`, by whose training split deep features are
+            balanced; without them they are not.
         **how: further arguments of `classifier.assemble`.
 
     Raises:
         UsageError: for a run to start from that is missing or of another
             network.
     """
-    del data_root, splits
+    del data_root
     example = jnp.asarray(example)
     model = network(given, example.shape[-1])
     start = None
     if given.model.start is not None:
-        start = started(model, example, given.model.start)
+        start = ridl_start.started(model, example, given.model.start)
+    if given.model.balance and splits is not None:
+        if start is None:
+            start = jax.jit(model.init)(jax.random.key(0), example)
+        start = ridl_start.balanced(model, start, splits["train"].x[:_BALANCED])
     return classifier.assemble(
         given,
         supervised.weights_rule(),
@@ -375,44 +385,6 @@ def terms(
     return found
 
 
-def started(model: Informed, example: jax.Array, folder: str) -> Any:
-    """Variables of a network, with those of one without radiomics.
-
-    What a layer has for further inputs, and the classifier, is drawn from a
-    fixed key.
-    """
-    fresh = jax.jit(model.init)(jax.random.key(0), example)
-    plain = model.clone(
-        net=model.net.clone(local_maps=0, global_features=0),
-        decorrelates=False,
-    )
-    bare = example[..., : radiomic_inputs.CHANNELS]
-    like = jax.eval_shape(plain.init, jax.random.key(0), bare)
-    known = arrays.load(folder, like)
-    params = _merged(fresh["params"]["net"], known["params"]["net"])
-    stats = dict(fresh.get("batch_stats", {}))
-    if "net" in known.get("batch_stats", {}):
-        stats["net"] = known["batch_stats"]["net"]
-    return {"params": {"net": params}, "batch_stats": stats}
-
-
-def _merged(fresh: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
-    """Known arrays where there are any; new rows of inputs stay as drawn."""
-    found = {}
-    for name, value in fresh.items():
-        if name not in known or name in ("hidden", "head"):
-            found[name] = value
-        elif isinstance(value, Mapping):
-            found[name] = _merged(value, known[name])
-        elif value.shape == known[name].shape:
-            found[name] = known[name]
-        else:
-            # A kernel [..., inputs, outputs] with inputs for radiomics behind.
-            rows = known[name].shape[-2]
-            found[name] = value.at[..., :rows, :].set(known[name])
-    return found
-
-
 def flips(key: jax.Array, batch: Any) -> Any:
     """Every volume mirrored along each axis, or not, at random."""
     x = batch.x
@@ -435,6 +407,5 @@ __all__ = [
     "network",
     "parse",
     "prepare",
-    "started",
     "terms",
 ]

@@ -65,19 +65,23 @@ def roughness(image, mask):
     return total[mask] / np.maximum(count[mask], 1)
 
 
-def test_the_place_of_roughness_tells_the_texture_and_nothing_else(source):
-    near, whole, shade, spread = [], [], [], []
+def test_the_half_in_the_chamber_tells_the_arrangement(source):
+    """Its roughness beside that of the other half, and nothing else of them."""
+    there, whole, shade, spread = [], [], [], []
     for image, mask in rows(source):
-        depth = ndimage.distance_transform_edt(mask)[mask]
-        halves = depth > np.median(depth)
+        outside = np.argwhere(~mask)
+        bright = outside[image[~mask] > 150]  # Half-way to the chamber.
+        middle = np.argwhere(mask).mean(0)
+        inner = (np.argwhere(mask) - middle) @ (bright.mean(0) - middle) > 0
         rough, values = roughness(image, mask), image[mask]
-        near.append(np.log(rough[halves].mean() / rough[~halves].mean()))
+        there.append(np.log(rough[inner].mean() / rough[~inner].mean()))
         whole.append(rough.mean())
-        shade.append(values[halves].mean() - values[~halves].mean())
-        spread.append(np.log(values[halves].std() / values[~halves].std()))
+        shade.append(values[inner].mean() - values[~inner].mean())
+        spread.append(np.log(values[inner].std() / values[~inner].std()))
     t = source.aux["texture"]
-    told, _ = correlation(near, t)
-    assert told > 0.8
+    assert set(t) == {-1, 1}
+    told, _ = correlation(there, t)
+    assert told > 0.9
     for silent in (whole, shade, spread):
         found, limit = correlation(silent, t)
         assert abs(found) < limit
@@ -86,11 +90,34 @@ def test_the_place_of_roughness_tells_the_texture_and_nothing_else(source):
     assert abs(found) < limit
 
 
+class Turned(np.random.RandomState):
+    """The same numbers, but the other one of -1 and 1."""
+
+    def choice(self, a):
+        return -super().choice(a)
+
+
+def test_no_number_of_the_region_can_tell_the_arrangement():
+    """For either there is the same region, with the chamber on each side."""
+    size = (12, 16, 16)
+    for seed in range(5):
+        rng = np.random.RandomState(seed)
+        image, mask = phantom_volumes._volume(rng, 0.5, 1.0, size)
+        rng = Turned(seed)
+        other, same = phantom_volumes._volume(rng, 0.5, -1.0, size)
+        np.testing.assert_array_equal(mask, same)
+        np.testing.assert_array_equal(image[mask], other[mask])
+        # What is bright around it, is not there in the other.
+        bright = [(x > 150) & ~mask for x in (image, other)]
+        assert bright[0].any() and bright[1].any()
+        assert not np.any(bright[0] & bright[1])
+
+
 @pytest.mark.parametrize("cue", phantom_volumes.CUES)
 def test_a_class_is_the_sign_of_its_cue(cue):
     certain = phantom_volumes.read("valid", cue=cue, n=12, doubt=0)
     s, t = certain.aux["shape"], certain.aux["texture"]
-    score = {"shape": s, "texture": t, "both": s + t}[cue]
+    score = {"shape": s, "texture": t, "both": s + 1.25 * t}[cue]
     np.testing.assert_array_equal(certain.y, score > 0)
     name = {"both": ""}.get(cue, f"_{cue}")
     assert certain.name == f"phantom_volumes{name}"
@@ -102,7 +129,9 @@ def test_a_class_is_the_sign_of_its_cue(cue):
 def test_doubt_turns_the_classes_of_some():
     """P(sign changes) = arctan(d) / pi of normal numbers; those are limited."""
     found = [
-        phantom_volumes.read("test", size=(12, 12, 12), doubt=d, n=200)
+        phantom_volumes.read(
+            "test", cue="shape", size=(12, 12, 12), doubt=d, n=200
+        )
         for d in (0.0, 1.0)
     ]
     share = (found[0].y != found[1].y).mean()

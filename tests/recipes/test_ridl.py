@@ -12,7 +12,7 @@ from jaxedge.core.checks import UsageError
 from jaxedge.data.source import Batch
 from jaxedge.features import radiomics
 from jaxedge.models import arrays
-from jaxedge.recipes import radiomic_inputs, ridl, supervised
+from jaxedge.recipes import radiomic_inputs, ridl, ridl_start, supervised
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -27,7 +27,9 @@ def config():
     def make(changes=types.MappingProxyType({})):
         c = configs.get_config("quick")
         c.data.update({"size": SIZE, "n": N})
-        c.model.update({"widths": (2, 3, 4), "dropout": 0.0})
+        c.model.update({"widths": (2, 3, 4), "dropout": 0.0, "balance": False})
+        c.radiomics.scale_maps = False
+        c.losses.reconstruct = 1.0
         c.train.batch = 4
         c.update_from_flattened_dict(dict(changes))
         return c
@@ -104,6 +106,26 @@ def test_channels_hold_the_radiomics(config, splits, inputs):
     np.testing.assert_allclose(
         inputs["test"].x[0, 0, 0, 0, 3], expected, rtol=1e-4
     )
+
+
+def test_maps_are_standardised_by_the_training_split(splits, inputs, config):
+    given = ridl.parse(config()).radiomics
+    raw = {s: radiomic_inputs.apart(x.x, 1)[1] for s, x in inputs.items()}
+    region = {s: x.x[..., 1] > 0 for s, x in splits.items()}
+    found = radiomic_inputs.scaled_maps(splits, raw)
+    known = raw["train"][region["train"]].astype(np.float64)
+    mean, spread = known.mean(), known.std(ddof=1) + 1e-3
+    for split, maps in found.items():
+        assert np.all(maps[~region[split]] == 0)
+        expected = (raw[split][region[split]] - mean) / spread
+        np.testing.assert_allclose(
+            maps[region[split]], expected, rtol=1e-4, atol=1e-5
+        )
+    whole = radiomic_inputs.add(given._replace(scale_maps=True), splits)
+    for split, source in whole.items():
+        np.testing.assert_allclose(
+            radiomic_inputs.apart(source.x, 1)[1], found[split], rtol=1e-5
+        )
 
 
 def test_features_are_chosen_by_the_training_split(splits):
@@ -244,7 +266,7 @@ def test_it_starts_from_a_network_without_radiomics(
     known = bare.finish(jax.jit(bare.init)(jax.random.key(3)))
     arrays.save(tmp_path / arrays.FILE, known)
     net = ridl.network(given, example.shape[-1])
-    found = ridl.started(net, jnp.asarray(example), str(tmp_path))
+    found = ridl_start.started(net, jnp.asarray(example), str(tmp_path))
     like = init(jax.random.key(0)).learned
     assert jax.tree.map(jnp.shape, found["params"]) == jax.tree.map(
         jnp.shape, like
@@ -261,7 +283,43 @@ def test_it_starts_from_a_network_without_radiomics(
     )
     assert np.any(kernel[..., 2:, :])
     with pytest.raises(UsageError):
-        ridl.started(net, jnp.asarray(example), str(tmp_path / "none"))
+        ridl_start.started(net, jnp.asarray(example), str(tmp_path / "none"))
+
+
+def test_the_classifier_begins_with_scaled_features(config, inputs, built):
+    given, _, init, _ = built
+    x = inputs["train"].x
+    net = ridl.network(given, x.shape[-1])
+    state = init(jax.random.key(0))
+    before = {"params": state.learned, "batch_stats": state.stats}
+    after = ridl_start.balanced(net, before, x)
+    told = jax.jit(
+        lambda variables: net.apply(variables, x, mutable=["intermediates"])
+    )
+    (_, more), (answers, same) = told(before), told(after)
+    deep = np.asarray(more["intermediates"][ridl.DEEP][0], np.float64)
+    radiomic = np.asarray(more["intermediates"]["global"][0])
+    np.testing.assert_array_equal(same["intermediates"][ridl.DEEP][0], deep)
+    # The layers as they were drawn, of features that are standardised.
+    alive = deep.std(0) > 0
+    assert alive.any()
+    scaled = np.where(
+        alive,
+        (deep - deep.mean(0)) / np.where(alive, deep.std(0, ddof=1), 1),
+        deep - deep.mean(0),
+    )
+    drawn = jax.tree.map(np.asarray, state.learned["net"])
+    hidden, head = drawn["hidden"], drawn["head"]
+    y = np.concatenate([scaled, radiomic], -1) @ hidden["kernel"]
+    y = np.maximum(y + hidden["bias"], 0) @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(answers[:, 1], y[:, 0], rtol=2e-3, atol=2e-3)
+    # A run begins so if its config has it.
+    given = ridl.parse(config({"model.balance": True}))
+    recipe = ridl.build(given, x[:1], 2, 1, splits=inputs)
+    found = jax.jit(recipe.init)(jax.random.key(5)).learned["net"]
+    fresh = jax.jit(net.init)(jax.random.key(0), jnp.asarray(x[:1]))
+    expected = ridl_start.balanced(net, fresh, x)["params"]["net"]
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_volumes_are_mirrored(inputs):
