@@ -26,6 +26,9 @@ jax.config.update("jax_num_cpu_devices", 2)
 # 65,530 by default, and XLA crashes when there are none left.
 MAPPINGS = Path("/proc/self/maps")
 MOST_MAPPINGS = 30_000
+# What JAX keeps of every program makes the next one slower to lower: by 40 %
+# after 1,500 of them.
+MOST_PROGRAMS = 400
 
 # Programs that were traced are a heap of small objects that stay; looking for
 # cycles among them as often as Python does took 4 % of the time.
@@ -83,6 +86,8 @@ LONG = (
 )
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
+# What JAX has told of since programs were last forgotten.
+_told = collections.Counter()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -103,6 +108,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker("row")
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+    # What was imported stays: no collection has to look at it again.
+    gc.collect()
+    gc.freeze()
+
+
+def _count(event: str, duration: float, **details) -> None:
+    del duration, details
+    _told[event] += 1
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+
+@contextlib.contextmanager
+def _without_optimisations(less: bool) -> Iterator[None]:
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, less)
+    yield
+    jax.config.update(name, before)
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +138,15 @@ def compile_quickly() -> Iterator[None]:
     the time they take. Of one file at a time: without an `__init__.py` the
     fixture of a package would last into the tests of other rooms.
     """
-    name = "jax_disable_most_optimizations"
-    before = jax.config.read(name)
-    jax.config.update(name, True)
-    yield
-    jax.config.update(name, before)
+    with _without_optimisations(True):
+        yield
+
+
+@pytest.fixture
+def run_quickly() -> Iterator[None]:
+    """Machine code that is fast, for one program that computes for seconds."""
+    with _without_optimisations(False):
+        yield
 
 
 @contextlib.contextmanager
@@ -158,17 +187,22 @@ def compilations():
     return _watch
 
 
+def _mappings() -> int:
+    """Mappings of this process; 0 where nothing tells them."""
+    if not MAPPINGS.exists():
+        return 0
+    with MAPPINGS.open("rb") as file:
+        return sum(1 for _ in file)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def few_mappings():
+def few_programs():
     """Forgets compiled programs between files before there are too many."""
     yield
-    if not MAPPINGS.exists():
-        return
-    with MAPPINGS.open("rb") as file:
-        count = sum(1 for _ in file)
-    if count > MOST_MAPPINGS:
+    if _told[_COMPILED] > MOST_PROGRAMS or _mappings() > MOST_MAPPINGS:
         jax.clear_caches()
         gc.collect()
+        _told.clear()
 
 
 @pytest.fixture(scope="session")

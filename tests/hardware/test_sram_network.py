@@ -95,6 +95,7 @@ def on_chips(mode, path="exact"):
     return np.asarray(accuracies(plan(config, path=path), KEYS))
 
 
+@pytest.mark.usefixtures("run_quickly")
 def test_folding_and_clipping_each_pay_on_digits():
     base, fold, clip = (on_chips(mode, "fast") for mode in MODES)
     # The same chips and reads: 100 pairs.

@@ -117,6 +117,7 @@ def test_keras_biases_are_in_the_statistics(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("run_quickly")
 def test_the_published_error_is_reproduced(folder):
     data = pytest.importorskip("jaxedge.data")
     if not (folder.parent / "cifar10").is_dir():
