@@ -76,7 +76,7 @@ class Plan(NamedTuple):
         average: share of before in a moving average of what makes images.
         rollbacks: how often a state that is no number any more is replaced by
             the last sound one, with half of all rates; then training fails.
-        design: hardware on which they make images in training, a chip a step,
+        design: hardware on which they make images in training, a chip a turn,
             see `hardware.deploy`; None is ideal.
     """
 

@@ -237,8 +237,8 @@ class Train(NamedTuple):
         score: by which: "fidelity", of what is made of normal vectors, or
             "ssim", of the second modality made of the first
             (`recipes.gan_scores`).
-        hardware: "ideal", or "fresh_chips": images are made on a new chip at
-            every step; critics are ideal.
+        hardware: "ideal", or "fresh_chips": images are made on a new chip in
+            every turn; critics are ideal.
         devices: that train: "one", or "all", which share every batch.
         watch: whether evaluations write the metrics of the test split too.
     """
