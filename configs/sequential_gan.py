@@ -100,6 +100,7 @@ def get_config(variant: str = "joint") -> ConfigDict:
             "warmup": 0,
             "compat": placeholder(str),
             "joint": "none",
+            "pairs": "l1",
             "every": 3,
             "repeats": 2,
             "rollbacks": 3,

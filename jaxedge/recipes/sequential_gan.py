@@ -151,6 +151,9 @@ class Gan(NamedTuple):
         joint: whether a critic sees both modalities of known pairs together,
             "beside" what these teach the second generator directly, or
             "instead" of it; or "none", as in the paper.
+        pairs: how known pairs teach the second generator: by the mean
+            difference ("l1"), as in the paper, or by the energy score of two
+            images of one ("energy"), which needs `model.noise`.
         every: steps from one turn of the generators to the next.
         repeats: turns of the second generator in it.
         rollbacks: how often training goes back to the last sound evaluation,
@@ -166,6 +169,7 @@ class Gan(NamedTuple):
     warmup: int = 0
     compat: str | None = None
     joint: str = "none"
+    pairs: str = "l1"
     every: int = 3
     repeats: int = 2
     rollbacks: int = 3
@@ -187,6 +191,7 @@ class Gan(NamedTuple):
                 f" both critics and pairs, not {self.schedule!r}; choose"
                 " 'none'."
             )
+        checks.choice("gan.pairs", self.pairs, adversarial.PAIRS)
         checks.whole("gan.every", self.every, 1)
         checks.whole("gan.repeats", self.repeats, 1)
         checks.whole("gan.rollbacks", self.rollbacks)
@@ -291,6 +296,11 @@ def parse(config: Any) -> Settings:
         raise checks.UsageError(
             f"gan.compat is {given.gan.compat!r}, which repeats code without"
             " classes, but gan.conditional is True; choose one of them."
+        )
+    if given.gan.pairs == "energy" and not given.model.noise:
+        raise checks.UsageError(
+            "gan.pairs is 'energy', but model.noise is 0, so that all images of"
+            " one are the same; give it numbers, such as 4, or choose 'l1'."
         )
     return given
 
@@ -478,6 +488,7 @@ def _plan(given: Settings, model: Pair) -> adversarial.Plan:
         warmup=gan.warmup,
         compat=gan.compat,
         joint=gan.joint,
+        pairs=gan.pairs,
         every=gan.every,
         repeats=gan.repeats,
         average=optimizer.average,

@@ -387,7 +387,9 @@ def test_another_layer_changes_no_draw(key):
         )
         if fn is few:
             expected = y
-    np.testing.assert_array_equal(y, expected)
+    # Two programs may add in another order; another draw is off by 1e-3 at
+    # least.
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
 # Transformations.
