@@ -18,6 +18,12 @@ Other hardware: --config.hardware.device=NAME, and
 --config.train.hardware=fresh_chips trains on its chips.
 `scripts/reproduce sequential_joint` and `sequential_sarcoma` compare them.
 
+Not as in the released code: no turn of the second generator sends a slope
+through images of the first one, so that layers which both share do not learn by
+these; every turn has normal vectors of its own; its two other variants have
+networks of their own (`model.name=plain`, with its widths, as in `models.gan`),
+which `published,supervised` does not take by itself.
+
 Unknown, and fields here: what the paper measures complexity by and its order
 rule (`gan.order`, `gan.complexity`); its data beyond ADC and T2w of the
 prostate, their numbers and splits (`data`); how many images were unpaired

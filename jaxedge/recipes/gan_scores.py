@@ -173,7 +173,8 @@ def measure(sums: Sums) -> dict[str, jax.Array]:
     Returns:
         "mae", "psnr" in decibels and "ssim" of the second modality as it is
         made of the first, and of reconstructions of the first with "first_" in
-        front; "loss", which is "mae"; "frechet", the distance of the coarse
+        front ("ssim", a score, is 0 where it would be below); "loss", which is
+        "mae"; "frechet", the distance of the coarse
         pixels of made and real pairs, and "fidelity", 1 / (1 + it).
     """
     count = sums["count"]
