@@ -79,7 +79,10 @@ class Job(NamedTuple):
     @property
     def samples(self) -> Any:
         """Training inputs that a chip sets its converters with, [B, ...]."""
-        return self.splits["train"].x[: self.chips.batch]
+        train = self.splits["train"]
+        # Of pairs of images only what is given of the first: the rest is blank.
+        given = (train.aux or {}).get("has_first", np.ones(len(train.y)))
+        return train.x[np.flatnonzero(given)[: self.chips.batch]]
 
 
 def resolve(config: Any, data_root: str | None) -> Job:

@@ -170,7 +170,8 @@ def known_pairs(
     asked = given.data._replace(pairs=1.0)
     every = data.load(asked.name, "train", data_root, **asked.options)
     aux = every.aux or {}
-    at = int(np.argmax((train.aux or {})["has_first"]))
+    # By all images that are given: a single one may be blank in both.
+    at = np.flatnonzero((train.aux or {})["has_first"])
     same = train.x[at, ..., 0]
     swapped = not np.array_equal(every.x[at, ..., 0], same)
     every = every.rows(np.flatnonzero(aux["paired"]))

@@ -13,6 +13,7 @@ from jaxedge.data import paired
 from jaxedge.features import complexity
 from jaxedge.recipes import sequential_gan, settings
 from jaxedge.recipes.adversarial import Batch
+from jaxedge.run import job
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -359,3 +360,13 @@ def test_a_chip_is_judged(trained):
         assert np.isfinite(scores[name])
     assert 0 < scores["fidelity"] < 1 and recipe.score in scores
     assert scores["mae"] != other["mae"]
+
+
+def test_chips_set_their_converters_on_images_that_are_given(config):
+    resolved = job.resolve(config({"data.pairs": 0.1}), None)
+    train = resolved.splits["train"]
+    blank = (train.x[..., 0] == paired.LOW).all((1, 2))
+    assert blank.any()
+    first = resolved.samples[..., 0]
+    assert not (first == paired.LOW).all((1, 2)).any()
+    assert len(first) == (~blank).sum() < resolved.chips.batch
