@@ -5,7 +5,7 @@ of real pairs, both modalities as channels, and what its last layer sees are the
 features in which sets of pairs are compared. Where a data set has one class
 only, it learns how pairs were mirrored instead, in the manner of
 arXiv:1803.07728, whose images are turned. Distances of such features compare
-runs on the same data set and nothing else.
+what one judge has seen, and nothing else.
 
 Letters: N pairs, H height, W width, F features, K classes.
 """

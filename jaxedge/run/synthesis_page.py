@@ -161,7 +161,8 @@ def _how(found: Arrays, names: Sequence[str]) -> list[str]:
             f" that was trained on {taught:,} real pairs of this data set: it"
             f" {what} from both modalities, and is right for"
             f" {text.percent(float(found['judge/accuracy']))} of the test"
-            " pairs. They compare runs on this data set alone.",
+            " pairs. They compare runs on this data set alone, of one seed and"
+            " one order of the modalities.",
             "Real pairs are as many training pairs there, which that network"
             " has seen; elsewhere they are the test pairs.",
         ]
