@@ -1,0 +1,7 @@
+"""What the canteens throw away, told as a story."""
+
+from fastapi import APIRouter
+
+router = APIRouter()
+
+__all__ = ["router"]
