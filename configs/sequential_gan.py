@@ -107,6 +107,7 @@ def get_config(variant: str = "joint") -> ConfigDict:
             "compat": placeholder(str),
             "joint": "none",
             "pairs": "l1",
+            "given": "made",
             "every": 3,
             "repeats": 2,
             "rollbacks": 3,

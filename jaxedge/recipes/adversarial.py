@@ -16,6 +16,7 @@ import optax
 
 from jaxedge.core.keys import stream
 from jaxedge.hardware import convolution
+from jaxedge.recipes.gan_turns import GIVEN as GIVEN
 from jaxedge.recipes.gan_turns import JOINT as JOINT
 from jaxedge.recipes.gan_turns import MAKERS as MAKERS
 from jaxedge.recipes.gan_turns import PAIRS as PAIRS
@@ -235,6 +236,7 @@ def review(plan: Plan, state: State) -> State:
 
 
 __all__ = [
+    "GIVEN",
     "JOINT",
     "MAKERS",
     "PAIRS",

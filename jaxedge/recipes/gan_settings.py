@@ -129,6 +129,8 @@ class Gan(NamedTuple):
         pairs: how known pairs teach the second generator: by the mean
             difference ("l1"), as in the paper, or by the energy score of two
             images of one ("energy"), which needs `model.noise`.
+        given: what it makes these of: reconstructions of the first image
+            ("made"), as in the released code, or that image itself ("real").
         every: steps from one turn of the generators to the next.
         repeats: turns of the second generator in it.
         rollbacks: how often training goes back to the last sound evaluation,
@@ -145,6 +147,7 @@ class Gan(NamedTuple):
     compat: str | None = None
     joint: str = "none"
     pairs: str = "l1"
+    given: str = "made"
     every: int = 3
     repeats: int = 2
     rollbacks: int = 3
@@ -167,6 +170,7 @@ class Gan(NamedTuple):
                 " 'none'."
             )
         checks.choice("gan.pairs", self.pairs, adversarial.PAIRS)
+        checks.choice("gan.given", self.given, adversarial.GIVEN)
         checks.whole("gan.every", self.every, 1)
         checks.whole("gan.repeats", self.repeats, 1)
         checks.whole("gan.rollbacks", self.rollbacks)

@@ -22,6 +22,7 @@ from jaxedge.models.gan import Pair
 SCHEDULES = ("semi", "supervised", "unsupervised")
 JOINT = ("none", "beside", "instead")
 PAIRS = ("l1", "energy")
+GIVEN = ("made", "real")
 # Whose images a chip makes; critics are needed in training alone.
 MAKERS = ("encoder", "first_generator", "second_generator", "shared_block")
 
@@ -69,6 +70,10 @@ class Plan(NamedTuple):
             difference, whose best image is one of medians; or by the energy
             score, which is best where images of one first image have the law
             of real ones. Ours; it needs noise.
+        given: of `GIVEN`, what the second generator makes an image of where
+            pairs teach it: of what encoder and first generator make of the
+            first image, as in the released code, or of that image itself. Ours;
+            what they lose of it weakens the relation that is learned.
         every: steps from one turn of the generators to the next.
         repeats: turns of the second generator in it.
         average: share of before in a moving average of what makes images.
@@ -91,6 +96,7 @@ class Plan(NamedTuple):
     compat: str | None = None
     joint: str = "none"
     pairs: str = "l1"
+    given: str = "made"
     every: int = 3
     repeats: int = 2
     average: float = 0.0
@@ -273,8 +279,10 @@ def turns(plan: Plan) -> dict[str, Turn]:
     ) -> Any:
         chip, read = placed(params, key)
         x, target = batch.pair[..., :1], batch.pair[..., 1:]
-        z = encoded(model, chip, x, batch.pair_y, read)
-        first = jax.lax.stop_gradient(apply(chip, "first", z, read))
+        first = x
+        if plan.given == "made":
+            z = encoded(model, chip, x, batch.pair_y, read)
+            first = jax.lax.stop_gradient(apply(chip, "first", z, read))
         found = apply_second(chip, first, key, read)
         apart = jnp.abs(found - target).mean()
         told = {"second_l1": apart}
@@ -343,6 +351,7 @@ def turns(plan: Plan) -> dict[str, Turn]:
 
 
 __all__ = [
+    "GIVEN",
     "JOINT",
     "MAKERS",
     "PAIRS",

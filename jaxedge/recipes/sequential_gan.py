@@ -223,6 +223,7 @@ def _plan(given: Settings, model: Pair) -> adversarial.Plan:
         compat=gan.compat,
         joint=gan.joint,
         pairs=gan.pairs,
+        given=gan.given,
         every=gan.every,
         repeats=gan.repeats,
         average=optimizer.average,

@@ -124,6 +124,7 @@ def test_the_published_variant(configs):
         ({"gan.compat": "released", "gan.conditional": True}, "conditional"),
         ({"gan.joint": "beside", "gan.schedule": "supervised"}, "gan.joint"),
         ({"gan.pairs": "energy"}, "model.noise is 0"),
+        ({"gan.given": "both"}, "gan.given.*made"),
         ({"gan.penalty": -1.0}, "gan.penalty"),
         ({"gan.rollbacks": -1}, "gan.rollbacks"),
         ({"data.name": "digits"}, "data.name.*joint_pairs"),
