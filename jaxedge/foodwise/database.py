@@ -29,6 +29,12 @@ class Database:
         try:
             parsed = sa.make_url(url)
             self.lite = parsed.get_backend_name() == "sqlite"
+            if self.lite and parsed.database in (None, "", ":memory:"):
+                raise checks.UsageError(
+                    f"the database {url!r} is in memory, where each connection"
+                    " has its own; name a file, such as"
+                    " sqlite:////var/lib/foodwise/foodwise.db."
+                )
             self.engine = sa.create_engine(
                 parsed,
                 pool_size=20,

@@ -80,14 +80,23 @@ def _one_of(column: str, names: tuple[str, ...]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
+def _fold_pseudonym(context: Any) -> str:
+    return context.get_current_parameters()["pseudonym"].casefold()
+
+
 class User(Base):
     """A person by a pseudonym, or one of the staff."""
 
     __tablename__ = "user"
-    __table_args__ = (_one_of("role", ROLES),)
+    # Draws and audits keep numbers of persons who have gone: none comes again.
+    __table_args__ = (_one_of("role", ROLES), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(primary_key=True)
     pseudonym: Mapped[str] = mapped_column(String(40), unique=True)
+    # The same without capitals: nobody is told from another by them.
+    folded: Mapped[str] = mapped_column(
+        String(40), unique=True, default=_fold_pseudonym
+    )
     password_hash: Mapped[str] = mapped_column(String(200))
     role: Mapped[str] = mapped_column(String(20), default="participant")
     # A reviewer whose vote decides alone.
@@ -272,6 +281,7 @@ class Action(Base):
     __tablename__ = "action"
     __table_args__ = (
         _one_of("state", STATES),
+        UniqueConstraint("user_id", "code_hash"),
         Index("ix_action_user_id_day", "user_id", "day"),
         Index("ix_action_campaign_id_day", "campaign_id", "day"),
     )
@@ -294,6 +304,8 @@ class Action(Base):
     reason: Mapped[str] = mapped_column(String(40), default="")
     # Made with the form: the same form sent twice is one action.
     once: Mapped[str] = mapped_column(String(64), unique=True)
+    # Of the canteen's code that it was logged with: a person uses one once.
+    code_hash: Mapped[str | None] = mapped_column(String(64))
 
     photo: Mapped["Photo | None"] = relationship(
         back_populates="action", passive_deletes=True
@@ -311,8 +323,8 @@ class Photo(Base):
         ForeignKey("action.id", ondelete="CASCADE"), unique=True
     )
     sha256: Mapped[str] = mapped_column(String(64), index=True)
-    # 64 bits of its looks, in hexadecimal.
-    phash: Mapped[str] = mapped_column(String(16), index=True)
+    # 256 bits of its looks, in hexadecimal.
+    phash: Mapped[str] = mapped_column(String(64))
     width: Mapped[int]
     height: Mapped[int]
     # Name of the file in the photos' folder.

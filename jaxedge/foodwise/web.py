@@ -1,7 +1,9 @@
 """The application: pages, limits and headers around them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 import contextlib
+import logging
 from pathlib import Path
 import secrets
 
@@ -14,7 +16,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jaxedge.core import checks
-from jaxedge.foodwise import security, words
+from jaxedge.foodwise import photos, security, words
 from jaxedge.foodwise.asking import Site, page, set_cookie, templates, to
 from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.pages import (
@@ -28,8 +30,10 @@ from jaxedge.foodwise.pages import (
 )
 from jaxedge.foodwise.predictor import Predictor
 from jaxedge.foodwise.settings import MOST_BODY, Settings, prepare
+from jaxedge.foodwise.tables import now
 
 _HERE = Path(__file__).parent
+_LOG = logging.getLogger(__name__)
 _PAGES = (account, actions, admin, dashboard, me, review, weigh_ins)
 HEADERS = {
     "content-security-policy": (
@@ -63,7 +67,11 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        # The first wrong name would else wait longer than the others.
+        await run_in_threadpool(security.warm_up)
+        sweeping = asyncio.create_task(_sweep(settings, opened))
         yield
+        sweeping.cancel()
         if database is None:
             opened.close()
 
@@ -86,6 +94,21 @@ def create_app(
     app.add_exception_handler(checks.UsageError, _usage)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app
+
+
+async def _sweep(settings: Settings, database: Database) -> None:
+    """Removes photos whose time is over, at the start and every day."""
+
+    def once() -> None:
+        with database.write() as session:
+            photos.expire(session, settings, now())
+
+    while True:
+        try:
+            await run_in_threadpool(once)
+        except Exception:  # A full disk or a lost database: tomorrow again.
+            _LOG.exception("old photos could not be removed")
+        await asyncio.sleep(86_400)
 
 
 async def _around(

@@ -9,6 +9,7 @@
     jaxedge radiomics IMAGE MASK --out=features.csv [--param=FILE]
     jaxedge study --workdir=DIR --out=DIR [--questions=40] [--seed=0]
     jaxedge study --score=answers.csv --key=DIR/answers.json
+    jaxedge foodwise serve [--demo]
 
 `run` trains, studies and reports, or goes on where it was stopped; `chips`
 studies a trained network again on the config's hardware, and sweeps what
@@ -39,9 +40,14 @@ Of --label=1; --definitions=ibsi for those of the IBSI; --maps=glcm_Idn with
 `recipes.sequential_gan` makes, and asks which are real; the answers lie beside
 it in answers.json, not in the page. With --score it says how often readers
 (answers of several with commas between) were right.
+
+`foodwise` runs a food-saving campaign whose plate photos an edge model grades;
+`jaxedge foodwise --help` names its commands. It needs the extra
+jaxedge[foodwise].
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import importlib
 import logging
 from pathlib import Path
 import sys
@@ -54,7 +60,7 @@ from jaxedge.core import checks
 
 COMMANDS = (
     "run", "chips", "report", "teach", "quantize", "eval", "radiomics",
-    "study",
+    "study", "foodwise",
 )  # fmt: skip
 
 
@@ -62,6 +68,10 @@ def console(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status (2: the input is at fault)."""
     logging.basicConfig(level=logging.WARNING, format="jaxedge: %(message)s")
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["foodwise"]:
+        # An application above this room: known by its name alone.
+        commands = importlib.import_module("jaxedge.foodwise.commands")
+        return commands.console(arguments[1:])
     if (
         not arguments
         or {"-h", "--help"} & {*arguments}

@@ -1,9 +1,14 @@
 """Headers, errors, sessions and forms around every page."""
 
+import threading
+
 from fastapi import Depends
+from fastapi.testclient import TestClient
 import pytest
 
+from jaxedge.core.checks import UsageError
 from jaxedge.foodwise import asking, security, web, words
+from jaxedge.foodwise.database import Database
 
 
 def test_every_answer_has_the_headers(client):
@@ -39,7 +44,7 @@ def test_too_large_a_request_ends(client):
     answer = client.post("/login", content=b"x" * 12_000_001)
     assert answer.status_code == 413
     pieces = (b"x" * 1_000_000 for _ in range(13))
-    assert client.post("/login", content=pieces).status_code in (404, 413)
+    assert client.post("/login", content=pieces).status_code in (403, 413)
 
 
 def test_attempts_are_counted_by_the_minute(app):
@@ -72,3 +77,16 @@ def test_languages_have_the_same_texts():
     first, *others = (words.texts(name) for name in words.LANGUAGES)
     for other in others:
         assert first.keys() == other.keys()
+
+
+def test_a_database_in_memory_is_refused():
+    for url in ("sqlite://", "sqlite:///:memory:"):
+        with pytest.raises(UsageError, match="name a file"):
+            Database(url)
+
+
+def test_old_photos_go_at_the_start(app, monkeypatch):
+    swept = threading.Event()
+    monkeypatch.setattr(web.photos, "expire", lambda *given: swept.set())
+    with TestClient(app):
+        assert swept.wait(10)

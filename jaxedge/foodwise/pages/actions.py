@@ -1,7 +1,257 @@
 """Logging an action, and taking it back."""
 
-from fastapi import APIRouter
+import logging
+import secrets
+from typing import Annotated
 
-router = APIRouter()
+from fastapi import (
+    APIRouter,
+    Depends,
+    Form,
+    HTTPException,
+    Request,
+    Response,
+    UploadFile,
+)
+from sqlalchemy.orm import Session
+
+from jaxedge.foodwise import (
+    actions,
+    choices,
+    people,
+    photos,
+    rules,
+    security,
+    tables,
+    weeks,
+)
+from jaxedge.foodwise.asking import Site, page, site, to
+from jaxedge.foodwise.predictor import Grade
+from jaxedge.foodwise.refusals import Refused
+from jaxedge.foodwise.settings import MOST_PHOTO
+from jaxedge.foodwise.tables import Action, Canteen, Photo, User
+
+router = APIRouter(include_in_schema=False)
+FORM = [Depends(security.form)]
+Here = Annotated[Site, Depends(site)]
+Person = Annotated[User, Depends(security.at_least("participant"))]
+Text = Annotated[str, Form()]
+_LOG = logging.getLogger(__name__)
+_MOST_ID = 2**31 - 1  # Of the databases' whole numbers.
+
+
+@router.get("/log")
+def show_log(
+    request: Request,
+    here: Here,
+    user: Person,
+    canteen: str = "",
+    code: str = "",
+) -> Response:
+    """The form; a canteen's picture on the wall leads here with its code."""
+    with here.database.read() as session:
+        if not people.agreed(session, user):
+            query = f"?{request.url.query}" if request.url.query else ""
+            return to("/consent", next=f"/log{query}")
+        return _form(request, session, user, slug=canteen, code=code[:40])
+
+
+def _form(
+    request: Request,
+    session: Session,
+    user: User,
+    status: int = 200,
+    problem: str = "",
+    slug: str = "",
+    told: actions.Told | None = None,
+    code: str = "",
+) -> Response:
+    at = tables.now()
+    campaign = choices.campaign_for(session, at)
+    kept = rules.read(campaign.rules) if campaign else rules.Rules()
+    places = choices.canteens(session)
+    chosen = _chosen(session, user, places, slug, told)
+    running = campaign is not None and (
+        campaign.starts <= rules.day_of(at, kept) <= campaign.ends
+    )
+    return page(
+        request,
+        "actions/log.html",
+        status,
+        problem=problem,
+        campaign=campaign,
+        running=running,
+        canteens=places,
+        chosen=chosen,
+        meal=told.meal
+        if told
+        else choices.likely_meal(session, chosen, at, kept),
+        # Anew with every form: what was refused is not what is sent next.
+        once=secrets.token_urlsafe(16),
+        note=told.note if told else "",
+        code=told.code if told else code,
+        most_note=actions.MOST_NOTE,
+        rules=kept,
+    )
+
+
+def _chosen(
+    session: Session,
+    user: User,
+    places: list[Canteen],
+    slug: str,
+    told: actions.Told | None,
+) -> int | None:
+    """The canteen that is chosen beforehand; None for none."""
+    wanted = told.canteen_id if told else choices.last_canteen(session, user)
+    for place in places:
+        if place.slug == slug:
+            return place.id
+    known = [place.id for place in places]
+    if wanted in known:
+        return wanted
+    return known[0] if len(known) == 1 else None
+
+
+@router.post("/log", dependencies=FORM)
+def log(
+    request: Request,
+    here: Here,
+    user: Person,
+    canteen: Annotated[int, Form()],
+    meal: Text,
+    kind: Text,
+    once: Text,
+    note: Text = "",
+    code: Text = "",
+    photo: UploadFile | None = None,
+) -> Response:
+    """Keeps the action and answers how its photo was graded."""
+    here.guard.allow("action", str(user.id), 10 * here.settings.attempts)
+    if not 0 < canteen <= _MOST_ID:
+        raise HTTPException(422, "bad_form")
+    told = actions.Told(canteen, meal, kind, once, note, code[:40])
+    shot = None
+    with here.database.read() as session:
+        if not people.agreed(session, user):
+            return to("/consent", next="/log")
+    try:
+        sent = photo is not None and bool(photo.filename)
+        actions.check(told, sent)
+        if photo is not None and sent:
+            shot = _shoot(here, photo.file.read(MOST_PHOTO + 1))
+        action_id = _keep(here, user, told, shot)
+    except Refused as refused:
+        language = request.state.visitor.language
+        with here.database.read() as session:
+            return _form(
+                request, session, user, 422, refused.told(language), told=told
+            )
+    with here.database.read() as session:
+        return _answer(request, session, user, action_id)
+
+
+def _shoot(here: Site, data: bytes) -> actions.Shot:
+    """Reads, grades and keeps a photo: all that is slow."""
+    picture = photos.read(data)
+    grade = _grade(here, picture)
+    return actions.Shot(
+        picture, photos.keep(picture, here.settings.photos), grade
+    )
+
+
+def _grade(here: Site, picture: photos.Picture) -> Grade | None:
+    if here.predictor is None:
+        return None
+    try:
+        return here.predictor.grade(picture.image_HxWx3)
+    except Exception:  # Whatever it was, people can grade the photo.
+        _LOG.exception("a photo could not be graded")
+        return None
+
+
+def _keep(
+    here: Site, user: User, told: actions.Told, shot: actions.Shot | None
+) -> int:
+    """Writes the action; a photo that nothing tells of goes again."""
+    kept = False
+    try:
+        at = tables.now()
+        with here.database.write() as session:
+            campaign = choices.campaign_for(session, at)
+            if campaign is None:
+                raise Refused("action_campaign")
+            outcome = actions.log(
+                session, user, campaign, told, at, shot, here.guard
+            )
+            number, new = outcome.action.id, outcome.new
+        kept = new
+        return number
+    finally:
+        if shot is not None and not kept:
+            photos.remove(here.settings.photos, shot.file)
+
+
+def _answer(
+    request: Request, session: Session, user: User, action_id: int
+) -> Response:
+    action = session.get_one(Action, action_id)
+    campaign = session.get_one(tables.Campaign, action.campaign_id)
+    kept = rules.read(campaign.rules)
+    photo = action.photo
+    week = weeks.week(session, user, campaign, tables.now())
+    return page(
+        request,
+        "actions/done.html",
+        action=action,
+        canteen=session.get_one(Canteen, action.canteen_id),
+        photo=photo if photo and photo.deleted_at is None else None,
+        grade=photo.grade if photo else None,
+        given=weeks.of_action(session, action.id),
+        points=week.points,
+        streak=week.streak,
+        may_undo=actions.may_undo(action, tables.now(), kept),
+        rules=kept,
+    )
+
+
+@router.post("/actions/{number}/undo", dependencies=FORM)
+def undo(request: Request, here: Here, user: Person, number: int) -> Response:
+    """Takes an own action back, photo and points."""
+    here.guard.allow("action", str(user.id), 10 * here.settings.attempts)
+    with here.database.write() as session:
+        action = actions.undo(session, user, _known(number), tables.now())
+        if action is None:
+            raise HTTPException(404, "404")
+        file = action.photo.file if action.photo else None
+    if file is not None:
+        photos.remove(here.settings.photos, file)
+    return to("/me", done="undone")
+
+
+def _known(number: int) -> int:
+    """An id that a database can look for."""
+    if not 0 < number <= _MOST_ID:
+        raise HTTPException(404, "404")
+    return number
+
+
+@router.get("/photos/{number}")
+def show_photo(here: Here, user: Person, number: int) -> Response:
+    """An own photo; to reviewers, one that waits for people."""
+    with here.database.read() as session:
+        photo = session.get(Photo, _known(number))
+        if photo is None or photo.deleted_at is not None:
+            raise HTTPException(404, "404")
+        action = session.get_one(Action, photo.action_id)
+    reviews = tables.ROLES.index(user.role) >= tables.ROLES.index("reviewer")
+    if photo.user_id != user.id and not (reviews and action.state == "review"):
+        raise HTTPException(404, "404")
+    try:
+        found = photos.path(here.settings.photos, photo.file).read_bytes()
+    except FileNotFoundError:  # It expired just now.
+        raise HTTPException(404, "404") from None
+    return Response(found, media_type="image/jpeg")
+
 
 __all__ = ["router"]

@@ -1,7 +1,68 @@
-"""Photos that the network was unsure of."""
+"""Photos that the network was unsure of, one at a time."""
 
-from fastapi import APIRouter
+from typing import Annotated
 
-router = APIRouter()
+from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi.responses import FileResponse
+
+from jaxedge.foodwise import photos, reviews, rules, security
+from jaxedge.foodwise.asking import Site, page, site, to
+from jaxedge.foodwise.tables import User, now
+
+router = APIRouter(include_in_schema=False)
+Reviewer = Annotated[User, Depends(security.at_least("reviewer"))]
+Here = Annotated[Site, Depends(site)]
+
+
+@router.get("/review")
+def show(request: Request, user: Reviewer, here: Here) -> Response:
+    """The photo that teaches most, and what may be said of it."""
+    return _next(request, user, here)
+
+
+def _next(request: Request, user: User, here: Site) -> Response:
+    with here.database.read() as session:
+        waiting = reviews.queue(session, user)
+        left = reviews.left(session, user)
+        agreed = reviews.agreement_of(session)
+    fragment = bool(request.headers.get("hx-request"))
+    return page(
+        request,
+        "review/one.html" if fragment else "review/page.html",
+        photo=waiting[0] if waiting else None,
+        left=left,
+        agreed=agreed,
+        skip=rules.SKIP,
+    )
+
+
+@router.get("/review/photo/{number}")
+def picture(number: int, user: Reviewer, here: Here) -> Response:
+    """A photo, for those alone for whom it waits."""
+    with here.database.read() as session:
+        photo = reviews.may_see(session, user, number)
+    if photo is None:
+        raise HTTPException(404, "404")
+    path = photos.path(here.settings.photos, photo.file)
+    if not path.is_file():
+        raise HTTPException(404, "404")
+    return FileResponse(path, media_type="image/jpeg")
+
+
+@router.post("/review/{number}", dependencies=[Depends(security.form)])
+def say(
+    request: Request,
+    number: int,
+    vote: Annotated[int, Form()],
+    user: Reviewer,
+    here: Here,
+) -> Response:
+    """A vote; the next photo follows."""
+    with here.database.write() as session:
+        reviews.vote(session, user, number, vote, now())
+    if request.headers.get("hx-request"):
+        return _next(request, user, here)
+    return to("/review")
+
 
 __all__ = ["router"]

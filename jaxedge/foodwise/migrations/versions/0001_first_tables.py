@@ -77,6 +77,7 @@ def upgrade() -> None:
         "user",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("pseudonym", sa.String(length=40), nullable=False),
+        sa.Column("folded", sa.String(length=40), nullable=False),
         sa.Column("password_hash", sa.String(length=200), nullable=False),
         sa.Column("role", sa.String(length=20), nullable=False),
         sa.Column("trusted", sa.Boolean(), nullable=False),
@@ -90,7 +91,9 @@ def upgrade() -> None:
             name=op.f("ck_user_role"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_user")),
+        sa.UniqueConstraint("folded", name=op.f("uq_user_folded")),
         sa.UniqueConstraint("pseudonym", name=op.f("uq_user_pseudonym")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "action",
@@ -106,6 +109,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("reason", sa.String(length=40), nullable=False),
         sa.Column("once", sa.String(length=64), nullable=False),
+        sa.Column("code_hash", sa.String(length=64), nullable=True),
         sa.CheckConstraint(
             "state IN ('counted', 'review', 'undone', 'rejected')",
             name=op.f("ck_action_state"),
@@ -129,6 +133,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_action")),
         sa.UniqueConstraint("once", name=op.f("uq_action_once")),
+        sa.UniqueConstraint(
+            "user_id", "code_hash", name=op.f("uq_action_user_id_code_hash")
+        ),
     )
     with op.batch_alter_table("action", schema=None) as batch_op:
         batch_op.create_index(
@@ -405,7 +412,7 @@ def upgrade() -> None:
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("action_id", sa.Integer(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("phash", sa.String(length=16), nullable=False),
+        sa.Column("phash", sa.String(length=64), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
         sa.Column("height", sa.Integer(), nullable=False),
         sa.Column("file", sa.String(length=80), nullable=False),
@@ -428,9 +435,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("action_id", name=op.f("uq_photo_action_id")),
     )
     with op.batch_alter_table("photo", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_photo_phash"), ["phash"], unique=False
-        )
         batch_op.create_index(
             batch_op.f("ix_photo_sha256"), ["sha256"], unique=False
         )
@@ -571,7 +575,6 @@ def downgrade() -> None:
     with op.batch_alter_table("photo", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_photo_user_id"))
         batch_op.drop_index(batch_op.f("ix_photo_sha256"))
-        batch_op.drop_index(batch_op.f("ix_photo_phash"))
 
     op.drop_table("photo")
     with op.batch_alter_table("membership", schema=None) as batch_op:

@@ -1,0 +1,271 @@
+"""The dashboard's pages: what each panel has, in both languages."""
+
+import csv
+import datetime as dt
+import functools
+import html
+import io
+import json
+import math
+import re
+
+import pytest
+import sqlalchemy as sa
+
+from jaxedge.foodwise import charts, replay, sentences, series, stories, words
+from jaxedge.foodwise.pages import dashboard
+from jaxedge.foodwise.tables import Campaign, WasteRecord
+from jaxedge.foodwise.totals import Total
+from tests.foodwise import weighing
+
+WEEK = dt.date(2026, 3, 9)
+
+
+@pytest.fixture
+def site(app, monkeypatch):
+    monkeypatch.setattr(dashboard, "today", lambda: weighing.TODAY)
+    return app.state.site
+
+
+@pytest.fixture
+def demo(site):
+    """The site with the made-up campaign."""
+    replay.load(site.database, site.settings, 0, weighing.TODAY, pictures=0)
+    return site
+
+
+def say(key, **fields):
+    return words.say("en", key, **fields)
+
+
+def sections(text):
+    """Panel -> its HTML."""
+    return dict(
+        re.findall(
+            r'<section[^>]*data-panel="([^"]+)"(.*?)</section>', text, re.S
+        )
+    )
+
+
+def test_each_panel_has_all_its_parts(client, demo):
+    for language, header in (("en", "en"), ("zh-Hant", "zh-HK")):
+        answer = client.get("/", headers={"accept-language": header})
+        assert answer.status_code == 200
+        assert words.say(language, "dashboard.synthetic") in answer.text
+        story = stories.story(demo.database, None, weighing.TODAY, language)
+        found = sections(answer.text)
+        assert [*found] == [*stories.NAMES]
+        for name, part in found.items():
+            panel = story.panels[name]
+            assert (
+                html.escape(panel.sentence, quote=True)
+                .replace("&quot;", "&#34;")
+                .replace("&#x27;", "&#39;")
+                in part
+            )
+            assert len(panel.sentence) > 10
+            assert words.say(language, f"dashboard.{panel.key}.note") in (
+                html.unescape(part)
+            )
+            assert f"/data/{name}.csv?week=2026-03-09" in part
+            assert part.count("<tr>") == len(panel.rows) + 1
+            specs = re.findall(
+                r'<script type="application/json">(.*?)</script>', part, re.S
+            )
+            assert [json.loads(spec) for spec in specs] == panel.specs
+            for spec in panel.specs:
+                assert spec["description"]
+        assert 'src="/qr/join.svg"' in found["your-turn"]
+
+
+def test_nothing_of_the_page_breaks_the_policy(client, demo):
+    text = client.get("/").text
+    assert not re.search(r"<style|\sstyle=|\son\w+=", text)
+    kinds = re.findall(r"<script([^>]*)>", text)
+    assert all("src=" in k or "application/json" in k for k in kinds)
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_files_are_what_the_tables_hold(client, demo):
+    story = stories.story(demo.database, None, weighing.TODAY, "en")
+    for name in stories.NAMES:
+        answer = client.get(f"/data/{name}.csv")
+        assert answer.headers["content-type"].startswith("text/csv")
+        assert (
+            f"synthetic-{name}-2026-03-09"
+            in (answer.headers["content-disposition"])
+        )
+        head, *rows = csv.reader(io.StringIO(answer.text, newline=""))
+        assert head == [*(c.name for c in story.panels[name].columns), "data"]
+        assert len(rows) == len(story.panels[name].rows)
+        assert {row[-1] for row in rows} == {"synthetic"}
+    every = client.get("/data/weigh-ins.csv?week=2026-03-09").text
+    rows = list(csv.DictReader(io.StringIO(every, newline="")))
+    asked = sa.select(sa.func.sum(WasteRecord.grams)).where(
+        WasteRecord.day >= WEEK
+    )
+    with demo.database.read() as session:
+        assert sum(int(r["grams"]) for r in rows) == session.scalar(asked)
+    assert client.get("/data/secret.csv").status_code == 404
+
+
+def test_weeks_are_chosen(client, demo):
+    text = client.get("/?week=2026-02-11").text
+    assert re.search(r'value="2026-02-09" selected', text)
+    # Before the campaign there is none to tell of.
+    assert say("dashboard.say.no_campaign") in text
+    future = client.get("/?week=2030-01-07").text
+    nothing = say("dashboard.say.nothing", week="7 January 2030")
+    assert nothing in future
+    for week in ("x", "2026-13-01", "1999-01-01", "9999-12-31", "0001-01-01"):
+        answer = client.get(f"/?week={week}")
+        assert answer.status_code == 422 and say("error.week") in answer.text
+
+
+def test_a_big_screen_has_the_same_panels(client, demo):
+    text = client.get("/?view=screen").text
+    assert 'class="screen"' in text
+    assert [*sections(text)] == [*stories.NAMES]
+
+
+def test_an_empty_instance_says_what_to_do(client, site):
+    for header in ("en", "zh-HK"):
+        answer = client.get("/", headers={"accept-language": header})
+        assert answer.status_code == 200
+        assert "/weigh-ins" in answer.text and not sections(answer.text)
+    for name in stories.NAMES:
+        rows = client.get(f"/data/{name}.csv").text.strip().splitlines()
+        assert len(rows) == 1
+
+
+def test_one_weigh_in_is_enough(client, site):
+    """No diners, no campaign, one day: everything else is unknown."""
+    allowed = weighing.places(site.database, "north", "south")
+    text = weighing.file_of(("north", "2026-03-09", "lunch", "rice", 1500, ""))
+    weighing.take(site.database, text, allowed)
+    for header in ("en", "zh-HK"):
+        answer = client.get("/", headers={"accept-language": header})
+        assert answer.status_code == 200
+        assert say("dashboard.synthetic") not in answer.text
+    text = client.get("/").text
+    assert "1.5\u00a0kg" in text
+    for key in ("no_diners", "where_unknown", "no_campaign", "turn_none"):
+        assert say(f"dashboard.say.{key}") in text
+    assert say("dashboard.say.missing", n=13, of=14) in text
+    assert "NaN" not in text and "nan" not in text.replace("tenant", "")
+    rows = client.get("/data/what.csv").text.splitlines()
+    assert rows[1] == "rice,1500,100,,,measured"
+
+
+def test_a_young_campaign_has_no_estimate(client, site):
+    allowed = weighing.places(site.database, "north")
+    text = weighing.file_of(
+        *(("north", f"2026-03-{d:02d}", "lunch", "rice", 900 + d, 10)
+          for d in range(1, 12))
+    )  # fmt: skip
+    weighing.take(site.database, text, allowed)
+    with site.database.write() as session:
+        session.add(Campaign(name="C", starts=WEEK, ends=dt.date(2026, 3, 22)))
+    text = client.get("/").text
+    told = say("dashboard.say.no_estimate_before", before=8, during=3, least=14)
+    assert told in text
+
+
+def interval(low, high):
+    mean = series.Interval((low + high) / 2, low, high)
+    return series.Estimate(mean, mean, mean, 0.0, 28, 14, ())
+
+
+@pytest.mark.parametrize(
+    "low, high, key, value",
+    [(-9, -3, "less", "6.0"), (2, 4, "more", "3.0"), (-3, 1, "none", "1.0")],
+)
+def test_an_estimate_is_told_without_a_cause(low, high, key, value):
+    for language in words.LANGUAGES:
+        tell = functools.partial(words.say, language)
+
+        told = sentences.did(tell, 1200, interval(low, high))
+        ends = {"low": f"{low:.1f}", "high": f"{high:.1f}"}
+        ends = {k: v.replace("-", "−") for k, v in ends.items()}
+        key_ = f"dashboard.say.estimate_{key}"
+        assert tell(key_, value=value, **ends) in told
+        assert tell("dashboard.say.no_cause") in told
+        assert "1,200" in told
+
+
+def test_sentences_of_weeks():
+    def total(grams, diners):
+        return Total((WEEK,), grams, grams, diners, 5)
+
+    told = sentences.how_much(
+        say, total(90_000, 1000), total(100_000, 1000), WEEK
+    )
+    assert "90.0\u00a0g per diner" in told and "10.0\u00a0% less" in told
+    told = sentences.how_much(say, total(100_040, 1000), total(1e5, 1000), WEEK)
+    assert "as in the week before" in told
+    far = [("a", series.Interval(9, 8, 10)), ("b", series.Interval(5, 4, 6))]
+    near = [("a", series.Interval(9, 5, 13)), far[1]]
+    unsure = [("a", series.Interval(9, math.nan, math.nan)), far[1]]
+    overlap = say("dashboard.say.where_overlap")
+    assert overlap not in sentences.where(say, far, [])
+    assert overlap in sentences.where(say, near, [])
+    assert overlap in sentences.where(say, unsure, [])
+    assert "at c, d this week" in sentences.where(say, far, ["c", "d"])
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0, "0"),
+        (4_037_371, "4,040,000"),
+        (123.4, "123"),
+        (1.082, "1.08"),
+        (0.00041, "0.000410"),
+        (math.nan, "–"),
+    ],
+)
+def test_numbers_have_three_digits_that_count(value, text):
+    assert sentences.short(value) == text
+
+
+def test_the_code_leads_to_joining(client, site):
+    answer = client.get("/qr/join.svg")
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert b"<title>http://127.0.0.1:8000/join</title>" in answer.content
+    assert b"style" not in answer.content and b"script" not in answer.content
+
+
+def test_sums_are_asked_by_programs(client, demo):
+    asked = {"since": "2026-03-09", "until": "2026-03-15"}
+    whole = client.get("/api/v1/waste", params=asked | {"by": "canteen"}).json()
+    assert whole["synthetic"] and len(whole["rows"]) == 9
+    assert whole["rows"][0]["day"] is None
+    days = client.get("/api/v1/waste", params=asked).json()["rows"]
+    assert [row["day"] for row in days] == [
+        f"2026-03-{d:02d}" for d in range(9, 16)
+    ]
+    total = sum(row["grams"] for row in days)
+    assert total == sum(row["grams"] for row in whole["rows"])
+    asked = {"since": "2026-02-23", "until": "2026-03-08"}
+    done = client.get("/api/v1/actions/daily", params=asked).json()["rows"]
+    assert len(done) == 14 and sum(r["actions"] for r in done) >= 800
+    wrong = ({"until": "2020-01-01"}, {"until": "2030-01-01"}, {"since": "x"})
+    for fields in wrong:
+        for path in ("waste", "actions/daily"):
+            answer = client.get(f"/api/v1/{path}", params=asked | fields)
+            assert answer.status_code == 422
+    by = client.get("/api/v1/waste", params=asked | {"by": "person"})
+    assert by.status_code == 422
+    paths = client.get("/api/openapi.json").json()["paths"]
+    for path in ("waste", "actions/daily", "weigh-ins"):
+        assert f"/api/v1/{path}" in paths
+    assert "/" not in paths
+
+
+def test_charts_fetch_and_run_nothing():
+    row = {"label": "a", "value": 1, "low": 0, "high": 2, "shown": "1"}
+    made = charts.bars([row], say, axis="kg", description="d")
+    text = json.dumps(made)
+    assert "url" not in made["data"] and "https://" not in text.replace(
+        charts.SCHEMA, ""
+    )
