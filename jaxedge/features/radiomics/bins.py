@@ -43,7 +43,19 @@ def on_host(
         UsageError: for a width or a count out of range, or so small a width
             that there would be more than a million bins.
     """
-    values_N = np.asarray(values_N, np.float64)
+    values_N = np.asarray(values_N)
+    if values_N.dtype.kind in "iu":
+        first, last = int(values_N.min()), int(values_N.max())
+        if last - first < values_N.size:
+            # Few numbers, each of which is looked up once.
+            of_every = on_host(
+                np.arange(first, last + 1).astype(np.float64),
+                bin_width=bin_width,
+                bin_count=bin_count,
+                definitions=definitions,
+            )
+            return of_every[values_N.astype(np.int64) - first]
+    values_N = values_N.astype(np.float64)
     low, high = values_N.min(), values_N.max()
     if bin_count is not None:
         checks.whole("bin_count", bin_count, 1)

@@ -1,7 +1,8 @@
-"""Regions of a cohort side by side, in boxes of one size.
+"""Regions of a cohort side by side, in boxes and lists of one size.
 
-A program is compiled for one size of box, which all regions are padded to. Its
-time grows with the box, but compiling takes as long as thousands of regions.
+A program is compiled for one size of box, which the shapes of all regions are
+padded to, and one number of voxels, of which textures are made. Its time grows
+with both, but compiling takes as long as thousands of regions.
 """
 
 from collections.abc import Sequence
@@ -27,19 +28,20 @@ class Room(NamedTuple):
         size: of boxes, [3].
         rows: for grey levels.
         voxels: of a region, as a list.
+        plain: whether levels that do not occur get a row as well, so that grey
+            levels are the numbers of their rows.
     """
 
     size: tuple[int, ...]
     rows: int
     voxels: int
+    plain: bool
 
-    def stacked(self, some: Sequence[Region]) -> tuple[Region, Region]:
-        """Regions side by side: as volumes, and as rows of voxels."""
-        rows = [regions.listed(region) for region in some]
-        return (
-            regions.stacked(some, self.size, self.rows),
-            regions.stacked(rows, (1, 1, self.voxels), self.rows),
-        )
+    def stacked(self, some: Sequence[Region]) -> Region:
+        """Regions side by side."""
+        if self.plain:
+            some = [regions.plain(region) for region in some]
+        return regions.stacked(some, self.size, self.voxels, self.rows)
 
     @property
     def block(self) -> int:
@@ -91,10 +93,16 @@ def cut(
 
 def room_of(some: Sequence[Region]) -> Room:
     """What holds all of some regions, with a little more."""
-    sides = zip(*(region.mask_ZxYxX.shape for region in some), strict=True)
-    most = max(int(region.mask_ZxYxX.sum()) for region in some)
+    sides = zip(*(region.shape_ZxYxX.shape for region in some), strict=True)
+    most = max(region.levels_V.size for region in some)
+    (voxels,) = regions.padded_size((most,))
+    rows, every = (
+        regions.padded_levels(int(max(found)))
+        for found in zip(*((r.n_levels, r.n_grey) for r in some), strict=True)
+    )
     return Room(
         tuple(regions.padded_side(max(side)) for side in sides),
-        regions.padded_levels(max(region.n_levels for region in some)),
-        *regions.padded_size((most,)),
+        rows,
+        voxels,
+        rows == every,
     )

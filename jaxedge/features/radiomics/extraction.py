@@ -112,14 +112,10 @@ def extract(
         label=label,
         shape_mask=shape_mask,
     )
-    listed = regions.listed(region)
-    count = regions.padded_size((listed.mask_ZxYxX.size,))
-    as_row = regions.grown(listed, (1, 1, *count), region.n_levels)
     found = {}
     for kind, names_of in wanted.items():
-        arrays = as_row if kind == "firstorder" else region
         values = jax.device_get(
-            _compiled(arrays, kind, definitions, options, float(voxel_shift))
+            _compiled(region, kind, definitions, options, float(voxel_shift))
         )
         if kind == "shape" and definitions == "ibsi":
             values |= shape.hull_densities(region.shape_ZxYxX, region.spacing_3)
@@ -147,7 +143,8 @@ def extract_many(
 ) -> dict[str, np.ndarray]:
     """Features of a cohort, vmapped over regions in one compiled program.
 
-    All boxes are padded to the largest, so put regions of like size together.
+    All boxes are padded to the largest, and all lists of voxels to the longest,
+    so put regions of like size together.
 
     Args:
         images: N volumes [Z, Y, X] of any sizes.
@@ -192,8 +189,9 @@ def extract_many(
         some = [made[min(i, n - 1)] for i in range(start, start + block)]
         parts.append(
             _compiled_many(
-                *room.stacked(some),
-                tuple(wanted),
+                room.stacked(some),
+                room.plain,
+                tuple(wanted.items()),
                 definitions,
                 options,
                 float(voxel_shift),
@@ -201,18 +199,17 @@ def extract_many(
         )
         # The host prepares a block while the one before is computed.
         jax.block_until_ready(parts[-2:][0])
-    joined = jax.tree.map(
-        lambda *leaves: np.concatenate(leaves)[:n], *jax.device_get(parts)
-    )
+    joined = np.concatenate(jax.device_get(parts), 1)[:, :n]
+    pairs = ((kind, name) for kind in wanted for name in wanted[kind])
+    found = dict(zip(pairs, joined, strict=True))
     if "shape" in wanted and definitions == "ibsi":
         hulls = [shape.hull_densities(r.shape_ZxYxX, r.spacing_3) for r in made]
-        for name in hulls[0]:
+        for name in hulls[0].keys() & set(wanted["shape"]):
             column = [hull[name] for hull in hulls]
-            joined["shape"][name] = np.array(column, np.float32)
+            found["shape", name] = np.array(column, np.float32)
     return {
-        title(prefix, kind, name, definitions): joined[kind][name]
-        for kind, names_of in wanted.items()
-        for name in names_of
+        title(prefix, *pair, definitions): column
+        for pair, column in found.items()
     }
 
 
@@ -223,6 +220,7 @@ def features(
     definitions: str = "pyradiomics",
     options: Options = DEFAULT,
     voxel_shift: ArrayLike = 0.0,
+    plain: bool = False,
 ) -> dict[str, jax.Array]:
     """Features of one class, a pure function under jit and vmap.
 
@@ -232,38 +230,43 @@ def features(
         definitions: "pyradiomics" or "ibsi".
         options: of the texture matrices.
         voxel_shift: added to intensities for energies.
+        plain: whether grey levels are known to be the numbers of their rows,
+            which saves time.
 
     Returns:
         Name within the class -> float32 [].
     """
+    grey_G = None if plain else region.grey_G
     if kind == "shape":
         return shape.features(
             region.shape_ZxYxX,
             region.spacing_3,
-            values_ZxYxX=region.values_ZxYxX,
+            values_ZxYxX=region.boxed(region.values_V),
             definitions=definitions,
         )
     if kind == "shape2D":
         return shape_2d.features(region.shape_ZxYxX[0], region.spacing_3[1:])
     if kind == "firstorder":
+        levels = region.levels_V[None, None]
         return first_order.features(
-            region.values_ZxYxX,
-            region.mask_ZxYxX,
-            region.levels_ZxYxX,
+            region.values_V[None, None],
+            levels > 0,
+            levels,
             region.n_levels,
-            grey_G=region.grey_G,
+            grey_G=grey_G,
             voxel_volume=jnp.prod(region.spacing_3),
             shift=voxel_shift,
             definitions=definitions,
         )
     return _TEXTURES[kind](
-        region.levels_ZxYxX,
+        region.boxed(region.levels_V),
         region.n_levels,
         spacing=region.spacing_3,
-        grey_G=region.grey_G,
+        grey_G=grey_G,
         n_grey=region.n_grey,
         options=options,
         definitions=definitions,
+        place_V=region.place_V,
     )
 
 
@@ -336,25 +339,32 @@ def _compiled(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("kinds", "definitions", "options"))
+@functools.partial(
+    jax.jit, static_argnames=("plain", "wanted", "definitions", "options")
+)
 def _compiled_many(
     region_B: Region,
-    listed_B: Region,
-    kinds: tuple[str, ...],
+    plain: bool,
+    wanted: tuple[tuple[str, tuple[str, ...]], ...],
     definitions: str,
     options: Options,
     voxel_shift: ArrayLike,
-) -> dict[str, dict[str, jax.Array]]:
-    def one(region: Region, listed: Region) -> dict[str, dict[str, jax.Array]]:
-        return {
-            kind: features(
-                listed if kind == "firstorder" else region,
+) -> jax.Array:
+    """One array, [F, B], which the host fetches faster than many."""
+
+    def one(region: Region) -> jax.Array:
+        column = []
+        for kind, names_of in wanted:
+            found = features(
+                region,
                 kind,
                 definitions=definitions,
                 options=options,
                 voxel_shift=voxel_shift,
+                plain=plain,
             )
-            for kind in kinds
-        }
+            # Densities in the hull are found on the host.
+            column += [found.get(name, jnp.float32(0)) for name in names_of]
+        return jnp.stack(column)
 
-    return jax.vmap(one)(region_B, listed_B)
+    return jax.vmap(one, out_axes=1)(region_B)

@@ -44,6 +44,7 @@ def features(
     n_grey: ArrayLike | None = None,
     options: Options = options_lib.DEFAULT,
     definitions: str = "pyradiomics",
+    place_V: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Features of the co-occurrence of grey levels.
 
@@ -58,6 +59,8 @@ def features(
         options: distances, symmetric, weighting and plane.
         definitions: "pyradiomics" for its 24 features, or "ibsi" for the tags
             of the IBSI, such as "cm_corr_3D_avg" and "cm_corr_3D_comb".
+        place_V: flat places of the region's voxels, as of `neighbours.row`,
+            which saves time; None for all voxels.
 
     Returns:
         Name -> float32 [].
@@ -67,7 +70,9 @@ def features(
     """
     levels = histogram.check_levels(levels_ZxYxX, n_levels)
     options_lib.check_definitions(definitions)
-    counts = matrix(levels, n_levels, spacing=spacing, options=options)
+    counts = matrix(
+        levels, n_levels, spacing=spacing, options=options, place_V=place_V
+    )
     top = levels.max()
     low = jnp.where(levels > 0, levels, n_levels + 1).min()
     flat = top == low
@@ -89,6 +94,7 @@ def matrix(
     spacing: Any = (1.0, 1.0, 1.0),
     options: Options = options_lib.DEFAULT,
     product: bool | None = None,
+    place_V: jax.Array | None = None,
 ) -> jax.Array:
     """Counts of pairs of neighbours by their grey levels.
 
@@ -98,6 +104,7 @@ def matrix(
         spacing: mm along (z, y, x).
         options: distances, symmetric, weighting and plane.
         product: how pairs are counted, as in `histogram.pairs`.
+        place_V: as of `features`.
 
     Returns:
         int32 [A, G, G], one matrix a direction; with weighting float32
@@ -109,7 +116,7 @@ def matrix(
     """
     levels = histogram.check_levels(levels_ZxYxX, n_levels)
     options_lib.check(options)
-    counts = _matrix(levels, int(n_levels), options, product)
+    counts = _matrix(levels, place_V, int(n_levels), options, product)
     if options.weighting is None:
         return counts
     squares_A = _squares(spacing, options)
@@ -117,18 +124,24 @@ def matrix(
     return _weighted(counts, beyond_A)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _matrix(
-    levels: jax.Array, n_levels: int, options: Options, product: bool | None
+    levels: jax.Array,
+    place_V: jax.Array | None,
+    n_levels: int,
+    options: Options,
+    product: bool | None,
 ) -> jax.Array:
     rows = n_levels + 1  # Row 0 is of voxels outside.
     offset_Ax3 = neighbours.offsets(options.distances, options.plane)
-    here = histogram.row(levels, offset_Ax3)
-    counts = [
-        histogram.pairs(here, beside, (rows, rows), product=product)
-        for beside in histogram.beside(levels, offset_Ax3)
-    ]
-    found = jnp.stack(counts)[:, 1:, 1:]
+    row = neighbours.row(levels, offset_Ax3, place_V)
+    own_V = row.own_V
+
+    def count(step: jax.Array) -> jax.Array:
+        beside_V = row.beside(step)
+        return histogram.pairs(own_V, beside_V, (rows, rows), product=product)
+
+    found = jax.lax.map(count, row.step_A)[:, 1:, 1:]
     if options.symmetric:
         found += found.swapaxes(1, 2)
     # Else XLA puts the matrices together anew for every feature.

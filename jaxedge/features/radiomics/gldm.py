@@ -62,6 +62,7 @@ def features(
     n_grey: ArrayLike | None = None,
     options: Options = options_lib.DEFAULT,
     definitions: str = "pyradiomics",
+    place_V: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Features of the dependence of neighbours.
 
@@ -75,6 +76,8 @@ def features(
         options: distances, plane and alpha.
         definitions: "pyradiomics" for its 14 features, or "ibsi" for the tags
             of the IBSI, such as "ngl_lde_3D".
+        place_V: flat places of the region's voxels, as of `neighbours.row`,
+            which saves time; None for all voxels.
 
     Returns:
         Name -> float32 [].
@@ -83,7 +86,9 @@ def features(
         UsageError: for levels, options or definitions that are not legal.
     """
     del spacing, n_grey
-    counts = matrix(levels_ZxYxX, n_levels, grey_G=grey_G, options=options)
+    counts = matrix(
+        levels_ZxYxX, n_levels, grey_G=grey_G, options=options, place_V=place_V
+    )
     return from_matrix(counts, grey_G, definitions=definitions)
 
 
@@ -94,6 +99,7 @@ def matrix(
     grey_G: ArrayLike | None = None,
     options: Options = options_lib.DEFAULT,
     product: bool | None = None,
+    place_V: jax.Array | None = None,
 ) -> jax.Array:
     """Counts of voxels by grey level and number of dependent neighbours.
 
@@ -103,6 +109,7 @@ def matrix(
         grey_G: whole number, grey level of each row, which alpha compares.
         options: distances, plane and alpha.
         product: how voxels are counted, as in `histogram.pairs`.
+        place_V: as of `features`.
 
     Returns:
         int32 [G, D], with as many columns as a voxel can have neighbours, and
@@ -116,13 +123,14 @@ def matrix(
     grey = levels
     if grey_G is not None and options.alpha >= 1:  # else equal is equal
         grey = histogram.greys(levels, grey_G)
-    return _matrix(levels, grey, int(n_levels), options, product)
+    return _matrix(levels, grey, place_V, int(n_levels), options, product)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _matrix(
     levels: jax.Array,
     grey: jax.Array,
+    place_V: jax.Array | None,
     n_levels: int,
     options: Options,
     product: bool | None,
@@ -130,14 +138,19 @@ def _matrix(
     widest = math.floor(options.alpha)
     half_Ax3 = neighbours.offsets(options.distances, options.plane)
     offset_Ax3 = np.concatenate([half_Ax3, -half_Ax3])
-    rows, own = (histogram.row(array, offset_Ax3) for array in (levels, grey))
-    like = jnp.zeros_like(rows)
-    for other in histogram.beside(grey, offset_Ax3):
-        near = jnp.abs(other - own) <= widest if widest else other == own
-        like += near & (other > 0)
+    row = neighbours.row(grey, offset_Ax3, place_V)
+    own_V = row.own_V
+    level_V = neighbours.listed(levels, place_V)
+
+    def add(like_V: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
+        other_V = row.beside(step)
+        near_V = jnp.abs(other_V - own_V) <= widest
+        return like_V + (near_V & (other_V > 0)), None
+
+    like_V, _ = jax.lax.scan(add, jnp.zeros_like(level_V), row.step_A)
     counts = histogram.pairs(
-        rows,
-        jnp.where(rows > 0, like, 0),
+        level_V,
+        jnp.where(level_V > 0, like_V, 0),
         (n_levels + 1, len(offset_Ax3) + 1),
         product=product,
     )

@@ -11,13 +11,11 @@ Sources: pyradiomics 3.0.1, whose names and rules are the default, and IBSI
   matrix in both.
 
 Letters: Z, Y, X voxels; A directions (13, or 4 in a plane), G grey levels, L
-run lengths up to the longest side; t the axis that runs go along, N slices of R
-rows and C columns across it, each flat as M places or, with margins, W.
+run lengths up to the longest side; V voxels that are looked at.
 """
 
 from collections.abc import Sequence
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +62,7 @@ def features(
     n_grey: ArrayLike | None = None,
     options: Options = options_lib.DEFAULT,
     definitions: str = "pyradiomics",
+    place_V: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """The 16 features of the run lengths of a region.
 
@@ -76,6 +75,8 @@ def features(
         n_grey: has no influence.
         options: weighting and plane.
         definitions: "pyradiomics" or "ibsi".
+        place_V: flat places of the region's voxels, as of `neighbours.row`,
+            which saves time; None for all voxels.
 
     Returns:
         Name -> float32 []: pyradiomics' names, or IBSI's tags, rlm_*_3D_avg
@@ -92,6 +93,7 @@ def features(
         spacing=spacing,
         options=options,
         definitions=definitions,
+        place_V=place_V,
     )
     return from_matrix(
         counts_AxGxL, grey_G, options=options, definitions=definitions
@@ -105,6 +107,7 @@ def matrix(
     spacing: ArrayLike | Sequence[float] = (1.0, 1.0, 1.0),
     options: Options = options_lib.DEFAULT,
     definitions: str = "pyradiomics",
+    place_V: jax.Array | None = None,
 ) -> jax.Array:
     """Counts of runs by direction, grey level and length.
 
@@ -115,6 +118,7 @@ def matrix(
         options: weighting and plane.
         definitions: by "pyradiomics", a direction counts nothing unless two
             voxels lie on one of its lines.
+        place_V: as of `features`.
 
     Returns:
         int32 [A, G, L], directions in the order of `neighbours.offsets`; with a
@@ -127,27 +131,33 @@ def matrix(
     options_lib.check(options)
     options_lib.check_definitions(definitions)
     spacing_3 = jnp.asarray(spacing, jnp.float32)
-    return _matrix(levels, spacing_3, int(n_levels), options, definitions)
+    return _matrix(
+        levels, place_V, spacing_3, int(n_levels), options, definitions
+    )
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _matrix(
     levels_ZxYxX: jax.Array,
+    place_V: jax.Array | None,
     spacing_3: jax.Array,
     n_levels: int,
     options: Options,
     definitions: str,
 ) -> jax.Array:
     offset_Ax3 = neighbours.offsets((1,), options.plane)
-    found = {}
-    for axis in range(3):
-        steps = [step for step in offset_Ax3 if _leading(step) == axis]
-        if steps:
-            found |= _along(levels_ZxYxX, n_levels, axis, steps)
-    ordered = [found[tuple(step)] for step in offset_Ax3]
-    counts_AxGxL = jnp.stack([counts for counts, _ in ordered])
+    row = neighbours.row(levels_ZxYxX, -offset_Ax3, place_V)
+    shape = n_levels, max(levels_ZxYxX.shape)
+    axis_A = [int(np.flatnonzero(step)[0]) for step in offset_Ax3]
+    level_V = row.own_V
+    counts_AxGxL = jax.lax.map(
+        lambda along: _runs(level_V, along[0], along[1], shape),
+        (neighbours.alike(row), row.place_Vx3.T[np.array(axis_A)]),
+    )
     if definitions == "pyradiomics":
-        paired_A = jnp.stack([paired for _, paired in ordered])
+        # Nearly always a run of two tells; then no line is looked at.
+        found_A = (counts_AxGxL[:, :, 1:] > 0).any((1, 2))
+        paired_A = _paired(row, offset_Ax3, levels_ZxYxX.shape, found_A)
         counts_AxGxL = jnp.where(paired_A[:, None, None], counts_AxGxL, 0)
     if options.weighting is None:
         return counts_AxGxL
@@ -223,109 +233,68 @@ def _weights(
     return neighbours.distance(offset_Ax3, spacing_3[None], norm)
 
 
-def _leading(step: np.ndarray) -> int:
-    """The first axis that a step moves along; there it moves by +1."""
-    return int(np.flatnonzero(step)[0])
+def _runs(
+    level_V: jax.Array,
+    before_V: jax.Array,
+    place_V: jax.Array,
+    shape: tuple[int, int],
+) -> jax.Array:
+    """Runs of one direction by level and length.
 
+    As many runs have length l or more as voxels are at place l of theirs.
 
-class _Line(NamedTuple):
-    """What a scan over slices knows of the lines of one direction.
-
-    Attributes:
-        code_W: of the last slice, with margins: twice a voxel's place in its
-            run, counted from 1 (0 outside the region), plus 1 if a voxel of
-            the region lies before it on the line.
-        reached_K: voxels so far at each (level, place); the last bin is of no
-            meaning.
-        paired: whether any line holds two voxels of the region.
+    Args:
+        level_V: 1 to G, 0 outside.
+        before_V: number of the voxel before in the run, of the first its own.
+        place_V: along an axis that the direction goes along by one.
+        shape: G and L.
     """
-
-    code_W: jax.Array
-    reached_K: jax.Array
-    paired: jax.Array
-
-
-def _along(
-    levels_ZxYxX: jax.Array, n_levels: int, axis: int, steps: list[np.ndarray]
-) -> dict[tuple[int, ...], tuple[jax.Array, jax.Array]]:
-    """Runs of the directions that cross the slices of one axis.
-
-    A scan over the slices extends each run by one voxel, so that a voxel is
-    looked at once a direction. As many runs have length l or more as voxels are
-    at place l. They are counted inside the scan: under `jax.vmap` its outputs
-    would have to be transposed.
-
-    Returns:
-        By step: int32 [G, L], and whether any line holds two voxels.
-    """
-    longest = max(levels_ZxYxX.shape)
-    shape = n_levels, longest
-    flat_NxM, pitch, voxel_M = _flat(jnp.moveaxis(levels_ZxYxX, axis, 0))
-    across = [np.delete(step, axis) for step in steps]
-    shifts = [int(row) * pitch + int(column) for row, column in across]
-    margin = pitch + 1
-
-    def scan(carry, here_M):
-        before_W, lines = carry
-        new = []
-        for shift, line in zip(shifts, lines, strict=True):
-            code_M, line = _extend(
-                line, before_W, here_M, margin - shift, longest
-            )
-            code_M = jnp.where(voxel_M, code_M, 0)
-            new.append(line._replace(code_W=_widen(code_M, margin)))
-        return (_widen(here_M, margin), tuple(new)), None
-
-    empty_W = jnp.zeros(flat_NxM.shape[1] + 2 * margin, jnp.int32)
-    bins_K = jnp.zeros(n_levels * longest + 1, jnp.int32)
-    start = (_Line(empty_W, bins_K, jnp.bool_(False)),) * len(shifts)
-    (_, lines), _ = jax.lax.scan(scan, (empty_W, start), flat_NxM)
-    return {
-        tuple(step): (_runs(line.reached_K[:-1].reshape(shape)), line.paired)
-        for step, line in zip(steps, lines, strict=True)
-    }
-
-
-def _extend(
-    line: _Line,
-    before_W: jax.Array,
-    here_M: jax.Array,
-    first: int,
-    longest: int,
-) -> tuple[jax.Array, _Line]:
-    """Takes one more slice; `first` is where its first voxel looks back."""
-    back = slice(first, first + here_M.shape[0])
-    inside_M, code_M = here_M > 0, line.code_W[back]
-    place_M = jnp.where(before_W[back] == here_M, code_M >> 1, 0) + 1
-    bin_M = (here_M - 1) * longest + place_M - 1
-    bin_M = jnp.where(inside_M, bin_M, line.reached_K.shape[0] - 1)
-    reached_K = line.reached_K.at[bin_M].add(1, mode="promise_in_bounds")
-    paired = line.paired | (inside_M & (code_M > 0)).any()
-    new_M = jnp.where(inside_M, 2 * place_M, 0) + (code_M > 0)
-    return new_M, _Line(line.code_W, reached_K, paired)
-
-
-def _runs(reached_GxL: jax.Array) -> jax.Array:
-    """Runs of each length, from the runs of that length and more."""
+    n_levels, longest = shape
+    first_V = before_V
+    for _ in range((longest - 1).bit_length()):  # twice as far back each time
+        first_V = neighbours.taken(first_V, first_V)
+    within_V = place_V - neighbours.taken(place_V, first_V)
+    cell_V = level_V * longest + within_V
+    counts = histogram.totals(
+        cell_V, jnp.ones_like(cell_V), (n_levels + 1) * longest
+    )
+    reached_GxL = counts.reshape(-1, longest)[1:]
     return reached_GxL - jnp.pad(reached_GxL[:, 1:], ((0, 0), (0, 1)))
 
 
-def _widen(array_M: jax.Array, margin: int) -> jax.Array:
-    """Margins of zeros; unlike a pad, XLA does this without a look at each."""
-    edge = jnp.zeros(margin, array_M.dtype)
-    return jnp.concatenate([edge, array_M, edge])
+def _paired(
+    row: neighbours.Row,
+    offset_Ax3: np.ndarray,
+    shape: tuple[int, ...],
+    found_A: jax.Array,
+) -> jax.Array:
+    """Whether any line of a direction holds two voxels of the region, [A].
 
-
-def _flat(slices_NxRxC: jax.Array) -> tuple[jax.Array, int, np.ndarray]:
-    """Slices as vectors, in which a step is a shift by a fixed number.
-
-    An empty column parts the rows, so that no step reaches another row's end.
-
-    Returns:
-        [N, M], M = R * pitch; pitch = C + 1; and whether a place is a voxel
-        [M].
+    Args:
+        row: of levels.
+        offset_Ax3: the directions.
+        shape: of the volume.
+        found_A: of which it is known.
     """
-    n, rows, columns = slices_NxRxC.shape
-    padded = jnp.pad(slices_NxRxC, ((0, 0), (0, 0), (0, 1)))
-    voxel_M = np.tile(np.arange(columns + 1) < columns, rows)
-    return padded.reshape(n, -1), columns + 1, voxel_M
+    inside_V = row.own_V > 0
+
+    def along(direction):
+        step_3, step, found = direction
+
+        def further(state):
+            n, *_ = state
+            place_Vx3 = row.place_Vx3 - n * step_3[None]
+            legal = (place_Vx3 >= 0) & (place_Vx3 < np.array(shape)[None])
+            legal_V = legal.all(1) & inside_V
+            other_V = row.beside(jnp.where(legal_V, n * step, 0))
+            return n + 1, (legal_V & (other_V > 0)).any(), legal_V.any()
+
+        def unknown(state):
+            _, found, some = state
+            return some & ~found
+
+        start = jnp.int32(1), found, inside_V.any()
+        return jax.lax.while_loop(unknown, further, start)[1]
+
+    step_Ax3 = jnp.asarray(offset_Ax3, jnp.int32)
+    return jax.lax.map(along, (step_Ax3, row.step_A, found_A))

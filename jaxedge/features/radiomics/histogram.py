@@ -55,42 +55,6 @@ def greys(levels: jax.Array, grey_G: ArrayLike) -> jax.Array:
     return jnp.concatenate([jnp.zeros(1, jnp.int32), grey])[levels]
 
 
-def row(array_ZxYxX: jax.Array, offset_Ax3: np.ndarray) -> jax.Array:
-    """A volume as one row, with room between its lines for steps.
-
-    Args:
-        array_ZxYxX: any dtype, 0 outside the region.
-        offset_Ax3: the steps along (z, y, x).
-
-    Returns:
-        [N], N > Z * Y * X, with 0 in the room.
-    """
-    _, y, x = np.abs(offset_Ax3).max(0, initial=0).tolist()
-    return jnp.pad(array_ZxYxX, [(0, 0), (0, y), (0, x)]).ravel()
-
-
-def beside(array_ZxYxX: jax.Array, offset_Ax3: np.ndarray) -> list[jax.Array]:
-    """What lies each step away from the places of `row`.
-
-    In a row a neighbour is a fixed number of places away, so that all of them
-    are slices, which XLA joins into one loop over vectors.
-
-    Args:
-        array_ZxYxX: any dtype, 0 outside the region.
-        offset_Ax3: steps along (z, y, x).
-
-    Returns:
-        A rows [N], 0 beyond the border.
-    """
-    line_N = row(array_ZxYxX, offset_Ax3)
-    _, y, x = np.abs(offset_Ax3).max(0, initial=0) + array_ZxYxX.shape
-    steps_A = (offset_Ax3 @ np.array([y * x, x, 1])).tolist()
-    margin = max(map(abs, steps_A), default=0)
-    wide = jnp.pad(line_N, margin)
-    size = line_N.size
-    return [wide[margin + step : margin + step + size] for step in steps_A]
-
-
 def pairs(
     first_N: jax.Array,
     second_N: jax.Array,

@@ -46,6 +46,7 @@ def features(
     n_grey: ArrayLike | None = None,
     options: Options = options_lib.DEFAULT,
     definitions: str = "pyradiomics",
+    place_V: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Features of the difference to a neighbourhood.
 
@@ -59,6 +60,8 @@ def features(
         options: distances and plane.
         definitions: "pyradiomics" for its 5 features, or "ibsi" for the tags of
             the IBSI, such as "ngt_coarseness_3D".
+        place_V: flat places of the region's voxels, as of `neighbours.row`,
+            which saves time; None for all voxels.
 
     Returns:
         Name -> float32 [].
@@ -73,6 +76,7 @@ def features(
         grey_G=grey_G,
         options=options,
         definitions=definitions,
+        place_V=place_V,
     )
     return from_matrix(counts, grey_G, definitions=definitions)
 
@@ -84,6 +88,7 @@ def matrix(
     grey_G: ArrayLike | None = None,
     options: Options = options_lib.DEFAULT,
     definitions: str = "pyradiomics",
+    place_V: jax.Array | None = None,
 ) -> jax.Array:
     """Voxels of each grey level, and their summed differences.
 
@@ -97,6 +102,7 @@ def matrix(
         options: distances and plane.
         definitions: whether voxels without neighbours count: "pyradiomics", or
             not: "ibsi".
+        place_V: as of `features`.
 
     Returns:
         float32 [G, 2]: number of voxels n_i, and sum of differences s_i.
@@ -111,13 +117,15 @@ def matrix(
     if grey_G is not None:
         grey, widest = histogram.greys(levels, grey_G), _GREY
     alone = definitions == "pyradiomics"
-    return _matrix(levels, grey, (int(n_levels), widest), options, alone)
+    sizes = int(n_levels), widest
+    return _matrix(levels, grey, place_V, sizes, options, alone)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _matrix(
     levels: jax.Array,
     grey: jax.Array,
+    place_V: jax.Array | None,
     sizes: tuple[int, int],
     options: Options,
     alone: bool,
@@ -125,19 +133,24 @@ def _matrix(
     n_levels, widest = sizes
     half_Ax3 = neighbours.offsets(options.distances, options.plane)
     offset_Ax3 = np.concatenate([half_Ax3, -half_Ax3])
-    rows, own = (histogram.row(array, offset_Ax3) for array in (levels, grey))
-    inside = (levels > 0).astype(jnp.int32)
+    row = neighbours.row(grey, offset_Ax3, place_V)
+    level_V = neighbours.listed(levels, place_V)
+    own_V = neighbours.listed(grey, place_V)
 
-    def total(array: jax.Array) -> jax.Array:
-        around = histogram.beside(array, offset_Ax3)
-        return functools.reduce(jnp.add, around, jnp.zeros_like(rows))
+    def add(sums: tuple, step: jax.Array) -> tuple[tuple, None]:
+        number_V, total_V = sums
+        other_V = row.beside(step)
+        return (number_V + (other_V > 0), total_V + other_V), None
 
-    around = jnp.where(rows > 0, total(inside), 0)
-    apart = jnp.where(rows > 0, jnp.abs(around * own - total(grey)), 0)
-    counted = jnp.where(alone, 1, jnp.minimum(around, 1))
-    voxels = histogram.pairs(rows, counted, (n_levels + 1, 2))
+    nothing_V = jnp.zeros_like(level_V)
+    (number_V, total_V), _ = jax.lax.scan(add, (nothing_V,) * 2, row.step_A)
+    around_V = jnp.where(level_V > 0, number_V, 0)
+    apart_V = jnp.abs(around_V * own_V - total_V)
+    apart_V = jnp.where(level_V > 0, apart_V, 0)
+    counted_V = jnp.where(alone, 1, jnp.minimum(around_V, 1))
+    voxels = histogram.pairs(level_V, counted_V, (n_levels + 1, 2))
     shape = (n_levels + 1, len(offset_Ax3) + 1)
-    sums = _sums(rows * shape[1] + around, apart, shape, widest)
+    sums = _sums(level_V * shape[1] + around_V, apart_V, shape, widest)
     return jnp.stack([voxels[1:, 1].astype(jnp.float32), sums], 1)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.core import checks
@@ -23,20 +24,22 @@ _MILLIMETRES = (1e-3, 1e3)
 class Region(NamedTuple):
     """What features are made from; numpy or jax arrays, any leading axes.
 
+    Voxels are listed in the order of the volume. Behind the last of them are
+    entries for none.
+
     Attributes:
-        values_ZxYxX: float32 intensities, 0 outside the region.
-        mask_ZxYxX: bool.
-        levels_ZxYxX: int32, the row of a voxel's grey level, from 1 on; 0
-            outside.
+        values_V: float32 intensities, 0 of none.
+        levels_V: int32, the row of a voxel's grey level, from 1 on; 0 of none.
+        place_V: int32, its flat place in the box; -1 of none.
         grey_G: float32, the grey level of each row; rows without one are 0.
         n_grey: float32, the highest grey level.
         spacing_3: float32, mm along (z, y, x).
-        shape_ZxYxX: bool, the region whose shape is measured.
+        shape_ZxYxX: bool, the region whose shape is measured, in the same box.
     """
 
-    values_ZxYxX: Any
-    mask_ZxYxX: Any
-    levels_ZxYxX: Any
+    values_V: Any
+    levels_V: Any
+    place_V: Any
     grey_G: Any
     n_grey: Any
     spacing_3: Any
@@ -46,6 +49,13 @@ class Region(NamedTuple):
     def n_levels(self) -> int:
         """Rows of matrices, G."""
         return self.grey_G.shape[-1]
+
+    def boxed(self, listed_V: Any) -> jax.Array:
+        """A box of what the voxels of one region have, 0 elsewhere."""
+        box = jnp.zeros(self.shape_ZxYxX.shape, listed_V.dtype)
+        place_V = jnp.where(self.place_V < 0, box.size, self.place_V)
+        filled = box.ravel().at[place_V].set(listed_V, mode="drop")
+        return filled.reshape(box.shape)
 
 
 class Box(NamedTuple):
@@ -99,7 +109,7 @@ def prepare(
         n_levels: rows for grey levels; None for the next number that is used.
 
     Returns:
-        The region as numpy arrays of size [Z, Y, X].
+        The region as numpy arrays, with room behind in each.
 
     Raises:
         UsageError: for shapes that differ, an empty region or one voxel,
@@ -116,8 +126,11 @@ def prepare(
         label=label,
         shape_mask=shape_mask,
     )
-    room = _room(region.mask_ZxYxX.shape, size)
-    return grown(region, room, _rows(region.n_levels, n_levels))
+    room = _room(region.shape_ZxYxX.shape, size)
+    (voxels,) = padded_size(region.levels_V.shape)
+    rows = _rows(region.n_levels, n_levels)
+    made = stacked([region], room, voxels, rows)
+    return jax.tree.map(lambda leaf: leaf[0], made)
 
 
 def cut(
@@ -170,13 +183,10 @@ def cut(
     occurs = np.bincount(grey_N) > 0
     present, row = np.flatnonzero(occurs), np.cumsum(occurs, dtype=np.int32)
     _rows(len(present), None)
-    levels_ZxYxX = np.zeros(inside_ZxYxX.shape, np.int32)
-    levels_ZxYxX[inside_ZxYxX] = row[grey_N]
-    values_ZxYxX = np.where(inside_ZxYxX, image_ZxYxX, 0).astype(np.float32)
     return Region(
-        values_ZxYxX,
-        inside_ZxYxX,
-        levels_ZxYxX,
+        found_N.astype(np.float32),
+        row[grey_N],
+        np.flatnonzero(inside_ZxYxX).astype(np.int32),
         present.astype(np.float32),
         np.float32(present[-1]),
         spacing_3,
@@ -184,42 +194,42 @@ def cut(
     )
 
 
-def grown(region: Region, room: tuple[int, ...], rows: int) -> Region:
-    """A region with room behind, [*room], and so many rows."""
-    return jax.tree.map(lambda leaf: leaf[0], stacked([region], room, rows))
+def plain(region: Region) -> Region:
+    """The region with a row for every grey level up to the highest."""
+    grey_G = np.arange(1, region.n_grey + 1, dtype=np.float32)
+    levels_V = region.grey_G[region.levels_V - 1].astype(np.int32)
+    return region._replace(levels_V=levels_V, grey_G=grey_G)
 
 
 def stacked(
-    regions: Sequence[Region], room: tuple[int, ...], rows: int
+    regions: Sequence[Region], room: tuple[int, ...], voxels: int, rows: int
 ) -> Region:
-    """Regions with room behind, [B, *room], and so many rows, [B, rows]."""
-    shapes = Region(room, room, room, (rows,), (), (3,), room)
+    """Regions with room behind: in boxes, in lists, and for grey levels."""
 
-    def together(shape: tuple[int, ...], leaves: Sequence[Any]) -> np.ndarray:
-        whole = np.zeros((len(leaves), *shape), leaves[0].dtype)
+    def together(fill: int, shape: tuple[int, ...], leaves: Any) -> np.ndarray:
+        whole = np.full((len(leaves), *shape), fill, leaves[0].dtype)
         for i, leaf in enumerate(leaves):
             whole[(i, *map(slice, leaf.shape))] = leaf
         return whole
 
-    columns = zip(*regions, strict=True)
-    pairs = zip(shapes, columns, strict=True)
-    return Region(*(together(shape, leaves) for shape, leaves in pairs))
+    shapes = Region(
+        (voxels,), (voxels,), (voxels,), (rows,), (), (3,), tuple(room)
+    )
+    placed = [_placed(region, room) for region in regions]
+    columns = zip(*placed, strict=True)
+    fills = Region(0, 0, -1, 0, 0, 0, 0)
+    return Region(*map(together, fills, shapes, columns))
 
 
-def listed(region: Region) -> Region:
-    """The voxels of a region in a row, [1, 1, N], whose places are lost."""
-    inside = region.mask_ZxYxX
-    values, levels = (
-        array[inside][None, None]
-        for array in (region.values_ZxYxX, region.levels_ZxYxX)
-    )
-    mask = np.ones(values.shape, bool)
-    return region._replace(
-        values_ZxYxX=values,
-        mask_ZxYxX=mask,
-        levels_ZxYxX=levels,
-        shape_ZxYxX=mask,
-    )
+def _placed(region: Region, room: tuple[int, ...]) -> Region:
+    """A region with the places that its voxels have in a larger box."""
+    _, height, width = region.shape_ZxYxX.shape
+    line_V = region.place_V // width
+    # One line more for each slice, one voxel more for each line.
+    lines_V = line_V + line_V // height * (room[1] - height)
+    place_V = region.place_V + (room[2] - width) * line_V
+    place_V = place_V + (lines_V - line_V) * room[2]
+    return region._replace(place_V=place_V.astype(np.int32))
 
 
 def volume(
@@ -239,10 +249,12 @@ def volume(
             f"image has dtype {image.dtype}, but must hold real numbers."
         )
     inside = region(mask, label)
-    bad = ~np.isfinite(image[inside].astype(np.float64))
-    if bad.any():
+    bad = 0
+    if image.dtype.kind == "f":
+        bad = np.count_nonzero(~np.isfinite(image[inside]))
+    if bad:
         raise checks.UsageError(
-            f"image holds {int(bad.sum())} NaN or infinite values in the"
+            f"image holds {bad} NaN or infinite values in the"
             " region; leave those voxels out of the mask, or mend them."
         )
     legs = _spacing(spacing, image.ndim)
@@ -262,7 +274,10 @@ def region(mask: np.ndarray, label: int | None) -> np.ndarray:
         raise checks.UsageError(
             f"mask has dtype {mask.dtype}, but must be bool or whole numbers."
         )
-    found = np.unique(mask[mask != 0])
+    if mask.dtype == bool:  # A sort of it would take as long as all else.
+        found = np.ones(int(np.any(mask)), np.int64)
+    else:
+        found = np.unique(mask[mask != 0])
     if not np.isfinite(found.astype(np.float64)).all() or (found % 1).any():
         raise checks.UsageError(
             "mask holds numbers that are no labels (fractions or NaN); give"
@@ -293,10 +308,11 @@ def region(mask: np.ndarray, label: int | None) -> np.ndarray:
 
 def box(inside_ZxYxX: np.ndarray) -> Box:
     """The smallest box around a region."""
+    flat_YxX = np.any(inside_ZxYxX, 0)
+    lines = inside_ZxYxX.any((1, 2)), np.any(flat_YxX, 1), np.any(flat_YxX, 0)
     start, size = [], []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        at = np.flatnonzero(inside_ZxYxX.any(others))
+    for line in lines:
+        at = np.flatnonzero(line)
         start.append(int(at[0]))
         size.append(int(at[-1] - at[0] + 1))
     return Box(tuple(start), tuple(size))

@@ -89,13 +89,13 @@ def scipy_zones(levels, plane):
 @pytest.mark.parametrize("plane", (None, 0, 1))
 def test_zones_are_those_of_scipy(plane):
     levels = volumes()
-    run = jax.jit(jax.vmap(lambda v: zones.label(v, plane)))
+    run = jax.jit(jax.vmap(lambda v: zones.label(v, plane).reshape(v.shape)))
     for volume, roots in zip(levels, np.asarray(run(levels)), strict=True):
         for level, zone in scipy_zones(volume, plane):
             # The same label in all of the zone: the place of its first voxel.
             first = np.flatnonzero(zone)[0]
             assert (roots[zone] == first).all() and volume.flat[first] == level
-    single = zones.label(levels[0], plane)
+    single = zones.label(levels[0], plane).reshape(levels[0].shape)
     inside = levels[0] > 0
     np.testing.assert_array_equal(single[inside], run(levels)[0][inside])
 
@@ -107,7 +107,7 @@ def test_a_path_through_a_large_volume_is_one_zone():
     levels[::2, 1::4, -1], levels[::2, 3::4, 0] = 1, 1
     levels[1::4, -1, -1], levels[3::4, 0, 0] = 1, 1
     assert ndimage.label(levels, structure(None))[1] == 1
-    roots = np.asarray(zones.label(levels))
+    roots = np.asarray(zones.label(levels)).reshape(levels.shape)
     assert (roots[levels > 0] == 0).all() and levels.sum() > 5000
 
 

@@ -82,14 +82,16 @@ def test_a_region_is_cropped_and_padded():
     mask = np.zeros(image.shape, np.uint8)
     mask[2:7, 3:16, 4:27] = 7
     made = regions.prepare(image, mask, spacing=(3, 1, 0.5))
-    assert made.mask_ZxYxX.shape == (6, 16, 24)
-    np.testing.assert_array_equal(
-        made.values_ZxYxX[:5, :13, :23], image[2:7, 3:16, 4:27]
-    )
-    assert made.mask_ZxYxX.sum() == 5 * 13 * 23
+    n, inside = 5 * 13 * 23, image[2:7, 3:16, 4:27]
+    assert made.shape_ZxYxX.shape == (6, 16, 24)
+    assert made.shape_ZxYxX[:5, :13, :23].all() and made.shape_ZxYxX.sum() == n
+    assert made.place_V.shape == (1536,) and (made.place_V[n:] == -1).all()
+    boxed = np.asarray(made.boxed(made.values_V))
+    np.testing.assert_array_equal(boxed[:5, :13, :23], inside)
+    assert not boxed[~made.shape_ZxYxX].any()
     # Grey levels are told by row: here 8, each of 25.
-    levels = made.grey_G[made.levels_ZxYxX[:5, :13, :23] - 1]
-    np.testing.assert_array_equal(levels, image[2:7, 3:16, 4:27] // 25 + 1)
+    levels = made.grey_G[made.levels_V[:n] - 1]
+    np.testing.assert_array_equal(levels, inside.ravel() // 25 + 1)
     assert made.n_levels == 8 and made.n_grey == 8
 
 
@@ -97,7 +99,7 @@ def test_only_levels_that_occur_have_rows():
     image = np.array([[[0, 1000, 0, 1000]]])
     made = regions.prepare(image, np.ones_like(image), n_levels=3)
     np.testing.assert_array_equal(made.grey_G, [1, 41, 0])
-    np.testing.assert_array_equal(made.levels_ZxYxX, [[[1, 2, 1, 2]]])
+    np.testing.assert_array_equal(made.levels_V, [1, 2, 1, 2])
     assert made.n_grey == 41
 
 
@@ -150,7 +152,7 @@ def test_bad_input_is_named(change, told):
 
 def test_nan_outside_the_region_does_not_matter():
     made = regions.prepare(NANS, IMAGE != 5)
-    assert np.isfinite(made.values_ZxYxX).all()
+    assert np.isfinite(made.values_V).all()
 
 
 def test_one_bin_for_all_is_told():
@@ -161,7 +163,7 @@ def test_one_bin_for_all_is_told():
 def test_a_slice_is_a_volume_of_one():
     made = regions.prepare(IMAGE[0], ONES[0], spacing=(2, 3))
     np.testing.assert_array_equal(made.spacing_3, [1, 2, 3])
-    assert made.mask_ZxYxX.shape == (1, 3, 4)
+    assert made.shape_ZxYxX.shape == (1, 3, 4)
 
 
 @pytest.mark.parametrize(
