@@ -191,13 +191,15 @@ def _related(made: np.ndarray, rho: float) -> dict[str, float]:
     second = joint_pairs.summary_second(made[..., 1])[:, None]
     found = float(information.gaussian(first, second))
     truth = float(joint_pairs.mutual_information(rho))
+    sizes = float(first.std()), float(second.std())
+    both = min(sizes) > 0  # A constant is not correlated with anything.
     return {
         "information": found,
         "truth": truth,
         "information_off": 100 * abs(found / truth - 1),
-        "rho": float(np.corrcoef(first[:, 0], second[:, 0])[0, 1]),
-        "first_sd": float(first.std()),
-        "second_sd": float(second.std()),
+        "rho": np.corrcoef(first[:, 0], second[:, 0])[0, 1] if both else 0.0,
+        "first_sd": sizes[0],
+        "second_sd": sizes[1],
     }
 
 
