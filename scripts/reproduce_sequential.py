@@ -19,7 +19,16 @@ from jaxedge.core.keys import stream
 from jaxedge.data import joint_pairs
 from jaxedge.learn import fidelity, information
 from jaxedge.models import arrays
-from jaxedge.run import canvas, job, judge, loop, main, pair_maker, workdir
+from jaxedge.run import (
+    canvas,
+    job,
+    judge,
+    loop,
+    main,
+    pair_maker,
+    synthesis_figures,
+    workdir,
+)
 
 CONFIG = "configs/sequential_gan.py"
 # Entry -> words of the config.
@@ -65,6 +74,9 @@ SCORES = {
     "made_accuracy": ("accuracy, taught by made pairs (%)", 1, True),
 }
 MADE = 2000  # Pairs that a measure is of.
+SHOWN = 10  # And those that are looked at, of the first seed.
+SAMPLE = "made.npz"
+_RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
 def reproduce(
@@ -105,6 +117,7 @@ def reproduce(
             # The same for all rows of a seed.
             real[seed] = {"seed": seed, **found.pop("real")}
             rows.append({"seed": seed, "row": label, **found})
+    _grid(name, wanted, folder)
     return {"runs": rows, "real": [*real.values()]}
 
 
@@ -120,7 +133,7 @@ def _run(flags: Sequence[str], folder: Path, stop: loop.Stop) -> dict[str, Any]:
     arrays.save(folder / arrays.FILE, variables)
     row = {
         **{k: found["test"][k] for k in ("frechet", "ssim", "mae")},
-        **_measured(resolved, variables, options.data_root),
+        **_measured(resolved, variables, options.data_root, folder),
         "curve": _curve(folder),
         "rollbacks": int(state.broken),
         "seconds": found["seconds"]["train"],
@@ -141,9 +154,9 @@ def _curve(folder: Path) -> list[list[float]]:
 
 
 def _measured(
-    resolved: job.Job, variables: Any, data_root: str | None
+    resolved: job.Job, variables: Any, data_root: str | None, folder: Path
 ) -> dict[str, Any]:
-    """What made pairs are worth."""
+    """What made pairs are worth; a few of them are kept in the folder."""
     given, train = resolved.given, resolved.splits["train"]
     test = resolved.splits["test"]
     known, swapped = pair_maker.known_pairs(given, train, data_root)
@@ -156,6 +169,7 @@ def _measured(
         known = known._replace(x=known.x[..., ::-1].copy())
         test = test._replace(x=test.x[..., ::-1].copy())
         train = train._replace(x=train.x[..., ::-1].copy())
+    np.savez(folder / SAMPLE, made=made[:SHOWN], real=test.x[:SHOWN])
     if given.data.name == "joint_pairs":
         return {**_related(made, given.data.rho), "real": {}}
     key = stream(jax.random.key(given.data.seed), "judge")
@@ -183,6 +197,19 @@ def _measured(
             key, made[:count], y[:count], test
         )
     return {**found, "real": real}
+
+
+def _grid(name: str, labels: Sequence[str], folder: Path) -> None:
+    """Pairs of the first seed's networks, a line a modality."""
+    lines = {}
+    for label in labels:
+        with np.load(folder / f"{slug(label)}-0" / SAMPLE) as kept:
+            pairs = {"real": kept["real"], label: kept["made"]}
+        for who, images in pairs.items():
+            lines[f"{who}, first"] = images[..., 0]
+            lines[f"{who}, second"] = images[..., 1]
+    fig = synthesis_figures.grid(lines)
+    canvas.save(fig, _RESULTS / f"{name}_pairs.svg")
 
 
 def _related(made: np.ndarray, rho: float) -> dict[str, float]:
@@ -253,7 +280,9 @@ def page(name: str, content: Mapping[str, Any]) -> list[str]:
             f" {every} % by all, {few} % by the known ones alone; made pairs"
             " teach it as many as all real ones.",
         ]
-    return [*lines, "", f"![{name}]({name}.svg)"]
+    lines += ["", f"![{name}]({name}.svg)", ""]
+    lines += ["Test pairs, and pairs made by the networks of the first seed:"]
+    return [*lines, "", f"![made pairs]({name}_pairs.svg)"]
 
 
 def _cell(rows: Sequence[Mapping[str, Any]], score: str) -> str:
