@@ -12,8 +12,9 @@ networks in number formats of few bits, an entry of
 `reproduce_qat.ENTRIES` trains low-bit networks, one of `reproduce_feal.ENTRIES`
 clients that choose what to annotate, `radiomics` compares features with those
 of pyradiomics and the IBSI, `ridl_phantoms` a network that is informed by them
-with its parts, `complexity` measures by which modalities are ordered, and one
-of `reproduce_bench.BENCHES` is a measurement of speed.
+with its parts, `complexity` measures by which modalities are ordered, one of
+`reproduce_foodwise.ENTRIES` grades plates, and one of `reproduce_bench.BENCHES`
+is a measurement of speed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ import numpy as np
 import reproduce_bench
 import reproduce_complexity
 import reproduce_feal
+import reproduce_foodwise
 import reproduce_fp4
 import reproduce_half_sparse
 import reproduce_llm_fp4
@@ -76,11 +78,11 @@ def console(arguments: Sequence[str]) -> int:
     small, low = reproduce_llm_fp4.ENTRIES, reproduce_qat.ENTRIES
     asking, digital = reproduce_feal.ENTRIES, reproduce_fp4.NAME
     informed = reproduce_ridl.ENTRIES
-    made = reproduce_sequential.ENTRIES
+    made, graded = reproduce_sequential.ENTRIES, reproduce_foodwise.ENTRIES
     names = [
         *CONFIGS, *compared, *tables, *published, digital, sparse, *small, *low,
         *asking, reproduce_radiomics.NAME, *informed, reproduce_complexity.NAME,
-        *made, *benches,
+        *made, *graded, *benches,
     ]  # fmt: skip
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
@@ -116,6 +118,8 @@ def console(arguments: Sequence[str]) -> int:
                 drawn(reproduce_ridl, name, seeds, rest, stop)
             elif name in made:
                 drawn(reproduce_sequential, name, seeds, rest, stop)
+            elif name in graded:
+                drawn(reproduce_foodwise, name, seeds, rest, stop)
             elif name in benches:
                 measure(name, rest)
             elif name in compared:

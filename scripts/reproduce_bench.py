@@ -21,6 +21,7 @@ BENCHES = {
 # Not radiomics.py, which the peer's own package would not be found beside.
 BENCHES["bench_radiomics"] = FOLDER / "radiomic_features.py"
 BENCHES["bench_gan"] = FOLDER / "gan_step.py"
+BENCHES["bench_foodwise"] = FOLDER / "foodwise_load.py"
 # What a bench returns when a ratio misses its target.
 MISSED = 1
 

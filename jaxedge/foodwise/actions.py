@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from jaxedge.foodwise import choices, photos, rules, security, verdicts
+from jaxedge.foodwise import choices, photos, repeats, rules, security, verdicts
 from jaxedge.foodwise.predictor import Grade as Graded
 from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import (
@@ -68,11 +68,13 @@ class Shot(NamedTuple):
         picture: as it was read.
         file: name of `photos.keep`.
         grade: of the network; None if there is none.
+        compared: of `repeats.compare`; None compares it in the transaction.
     """
 
     picture: photos.Picture
     file: str
     grade: Graded | None
+    compared: repeats.Compared | None = None
 
 
 class Outcome(NamedTuple):
@@ -141,6 +143,8 @@ def log(
     canteen = session.get(Canteen, told.canteen_id)
     if canteen is None:
         raise Refused("action_canteen")
+    if shot is not None:
+        repeats.hold(session, campaign.id)
     of_campaign = rules.read(campaign.rules)
     action = Action(
         user_id=user.id,
@@ -175,10 +179,7 @@ def log(
 
 def hold(session: Session, user_id: int) -> None:
     """One at a time for a person: what they have logged is read, then added."""
-    held = session.scalar(
-        sa.select(User.id).where(User.id == user_id).with_for_update()
-    )
-    if held is None:  # Withdrawn meanwhile.
+    if not verdicts.hold(session, user_id):  # Withdrawn meanwhile.
         raise Refused("person_gone")
 
 
@@ -204,7 +205,7 @@ def _photo_doubt(session: Session, action: Action, shot: Shot | None) -> str:
     """Why people should look at the photo, or ""."""
     if shot is None:
         return ""
-    if _seen(session, shot.picture):
+    if repeats.known(session, action.campaign_id, shot.picture, shot.compared):
         return "duplicate"
     if shot.grade is None:
         return "not_graded"
@@ -212,8 +213,8 @@ def _photo_doubt(session: Session, action: Action, shot: Shot | None) -> str:
         return "quality"
     if shot.grade.decision is None:
         return "unsure"
-    lots = shot.grade.decision == len(rules.CLASSES) - 1
-    return "left" if lots and action.kind == "clean_plate" else ""
+    clean = shot.grade.decision == 0 or action.kind != "clean_plate"
+    return "" if clean else "left"
 
 
 def _served(
@@ -226,17 +227,6 @@ def _served(
         period.meal == action.meal and choices.within(local, period)
         for period in periods
     )
-
-
-def _seen(session: Session, picture: photos.Picture) -> bool:
-    """Whether the photo is known, of whomever; what was undone is forgotten."""
-    rows = session.execute(
-        sa.select(Photo.sha256, Photo.phash)
-        .join(Action, Action.id == Photo.action_id)
-        .where(Action.state != "undone")
-    ).all()
-    same = any(sha == picture.sha256 for sha, _ in rows)
-    return same or bool(photos.among(picture.phash, (row[1] for row in rows)))
 
 
 def _no_code(

@@ -3,9 +3,10 @@
 The tables are lines of JSON, so that what was SQLite may become PostgreSQL. Who
 is logged in and the instance's secret are left out: everybody logs in anew. A
 backup holds persons' data, also of those who leave later, so old ones have to
-go; see `prune`. `restore.restore` brings one back.
+go; see `sweep`. `restore.restore` brings one back.
 """
 
+import contextlib
 import datetime as dt
 import hashlib
 import io
@@ -13,6 +14,7 @@ import json
 import os
 from pathlib import Path
 import re
+import shutil
 import tarfile
 import tempfile
 from typing import Any
@@ -21,13 +23,18 @@ from alembic.runtime.migration import MigrationContext
 import sqlalchemy as sa
 
 from jaxedge.core import checks
+from jaxedge.foodwise import rules
 from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.settings import Settings, prepare
+from jaxedge.foodwise.tables import Campaign
 
 FORMAT = 1
 MANIFEST, TABLES = "manifest.json", "tables.jsonl"
 # Not of the instance's data.
-_LEFT_OUT = ("alembic_version", "login_session")
+_LEFT_OUT = ("alembic_version", "instance", "login_session")
+# In which a backup is made or brought back, each beside where it ends up.
+MAKING, RESTORING = ".backup-", ".restore-"
+_STALE_S = 6 * 3600  # Of such a folder that nothing was written to.
 _NAME = re.compile(r"foodwise-\d{8}T\d{6}Z(-\d+)?\.tar\.gz")
 
 
@@ -49,7 +56,7 @@ def backup(settings: Settings, database: Database, at: dt.datetime) -> Path:
         number += 1
         path = settings.backups / f"{stem}-{number}.tar.gz"
     with tempfile.TemporaryDirectory(
-        prefix=".backup-", dir=settings.backups
+        prefix=MAKING, dir=settings.backups
     ) as folder:
         whole = Path(folder) / "whole"
         _write(whole, Path(folder) / TABLES, settings, database, at)
@@ -73,12 +80,19 @@ def _write(
         files[TABLES] = _add(archive, TABLES, tables)
         for name in sorted(photos):
             path = settings.photos / name
-            # One that has gone since the tables were read is not missed.
             if path.is_file() and path.parent == settings.photos:
-                files[f"photos/{name}"] = _add(archive, f"photos/{name}", path)
+                # One that has gone since the tables were read is not missed.
+                with contextlib.suppress(FileNotFoundError):
+                    files[f"photos/{name}"] = _add(
+                        archive, f"photos/{name}", path
+                    )
         for path in sorted(settings.models.rglob("*")):
+            inside = path.relative_to(settings.models)
+            # A network that is being taught is none yet.
+            if inside.parts[0].startswith("."):
+                continue
             if path.is_file() and not path.is_symlink():
-                name = f"models/{path.relative_to(settings.models).as_posix()}"
+                name = f"models/{inside.as_posix()}"
                 files[name] = _add(archive, name, path)
         said = json.dumps(
             {
@@ -157,15 +171,66 @@ def _add(archive: tarfile.TarFile, name: str, path: Path) -> str:
     return digest
 
 
+def sweep(settings: Settings, at: dt.datetime) -> int:
+    """Removes backups as old as photos become, and what was left half done.
+
+    Args:
+        settings: of the instance, whose campaigns say how long that is.
+        at: now.
+
+    Returns:
+        How many backups went.
+    """
+    for folder, prefix in (
+        (settings.backups, MAKING),
+        (settings.folder, RESTORING),
+    ):
+        for path in folder.glob(f"{prefix}*"):
+            if at.timestamp() - _touched(path) > _STALE_S:
+                shutil.rmtree(path, ignore_errors=True)
+    return prune(settings, _days(settings), at)
+
+
+def _touched(folder: Path) -> float:
+    """When something in it was written last, in seconds."""
+    latest = 0.0
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            latest = max(latest, path.stat().st_mtime)
+    return latest
+
+
+def _days(settings: Settings) -> int:
+    """The most days that a campaign keeps its photos."""
+    database = Database(settings.url)
+    try:
+        with database.read() as session:
+            given = session.scalars(sa.select(Campaign.rules)).all()
+    finally:
+        database.close()
+    of_campaigns = [rules.read(each) for each in given] or [rules.Rules()]
+    return max(each.photo_days for each in of_campaigns)
+
+
 def prune(settings: Settings, days: int, at: dt.datetime) -> int:
     """Removes backups older than so many days; returns how many."""
     gone = 0
     for path in settings.backups.glob("foodwise-*.tar.gz"):
-        age_s = at.timestamp() - path.stat().st_mtime
-        if _NAME.fullmatch(path.name) and age_s > days * 86400:
-            path.unlink()
-            gone += 1
+        with contextlib.suppress(FileNotFoundError):  # Another one was faster.
+            age_s = at.timestamp() - path.stat().st_mtime
+            if _NAME.fullmatch(path.name) and age_s > days * 86400:
+                path.unlink()
+                gone += 1
     return gone
 
 
-__all__ = ["FORMAT", "MANIFEST", "TABLES", "backup", "prune", "reflected"]
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "RESTORING",
+    "TABLES",
+    "backup",
+    "prune",
+    "reflected",
+    "sweep",
+]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import datetime as dt
+import hmac
 import json
 import re
 import secrets
@@ -12,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jaxedge.core import checks
-from jaxedge.foodwise import audit, rules, security
+from jaxedge.foodwise import audit, choices, rules, security
+from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import (
     Action,
     ApiToken,
@@ -27,6 +29,7 @@ from jaxedge.foodwise.tables import (
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MOST_RULE = 100_000
+FIRST_YEAR, LAST_YEAR = 2000, 2200  # Of a campaign; our limits.
 
 
 class CampaignForm(NamedTuple):
@@ -38,19 +41,15 @@ class CampaignForm(NamedTuple):
     rules: str = "{}"
 
 
-def running(session: Session, day: dt.date) -> Campaign | None:
-    """The campaign of a day, the latest if several overlap."""
-    return session.scalars(
-        sa.select(Campaign)
-        .where(Campaign.starts <= day, Campaign.ends >= day)
-        .order_by(Campaign.starts.desc(), Campaign.id.desc())
-    ).first()
-
-
 def rules_at(session: Session, at: dt.datetime) -> rules.Rules:
-    """Rules of the campaign that runs; those by default between campaigns."""
-    found = running(session, rules.day_of(at, rules.Rules()))
+    """Rules of the campaign that an action would belong to."""
+    found = choices.campaign_for(session, at)
     return rules.read(found.rules) if found else rules.Rules()
+
+
+def today(session: Session, at: dt.datetime) -> dt.date:
+    """The day that an action would belong to."""
+    return rules.day_of(at, rules_at(session, at))
 
 
 def read_rules(text: str) -> dict[str, Any]:
@@ -98,7 +97,7 @@ def save_campaign(
     """Makes a campaign, or changes one.
 
     The days of a campaign that has begun may be changed as long as no action
-    falls out of them; rules hold for what is logged from then on.
+    that counts falls out of them; rules hold for what is logged from then on.
 
     Args:
         session: that writes.
@@ -111,18 +110,13 @@ def save_campaign(
     """
     name = text("campaign_name", given.name, 80)
     if given.starts > given.ends:
-        raise checks.UsageError("bad_days")
+        raise Refused("bad_days")
+    if given.starts.year < FIRST_YEAR or given.ends.year > LAST_YEAR:
+        raise Refused("bad_years", first=FIRST_YEAR, last=LAST_YEAR)
     found = Campaign() if number is None else _get(session, Campaign, number)
     _unique(session, Campaign.name == name, Campaign, number)
-    if number is not None and session.scalar(
-        sa.select(sa.func.count())
-        .select_from(Action)
-        .where(
-            Action.campaign_id == number,
-            sa.or_(Action.day < given.starts, Action.day > given.ends),
-        )
-    ):
-        raise checks.UsageError("days_with_actions")
+    if number is not None and _lost(session, found, given):
+        raise Refused("days_with_actions")
     found.name, found.starts, found.ends = name, given.starts, given.ends
     found.rules = read_rules(given.rules)
     session.add(found)
@@ -136,6 +130,21 @@ def save_campaign(
         rules=found.rules,
     )
     return found
+
+
+def _lost(session: Session, before: Campaign, given: CampaignForm) -> int:
+    """How many actions that count would fall out; late ones are out already."""
+    asked = (
+        sa.select(sa.func.count())
+        .select_from(Action)
+        .where(
+            Action.campaign_id == before.id,
+            Action.state == "counted",
+            Action.day.between(before.starts, before.ends),
+            ~Action.day.between(given.starts, given.ends),
+        )
+    )
+    return session.scalar(asked) or 0
 
 
 class CanteenForm(NamedTuple):
@@ -159,11 +168,11 @@ def save_canteen(
     found = Canteen() if number is None else _get(session, Canteen, number)
     if number is None:
         if len(given.slug) > 40 or not _SLUG.fullmatch(given.slug):
-            raise checks.UsageError("bad_slug")
+            raise Refused("bad_slug")
         _unique(session, Canteen.slug == given.slug, Canteen, number)
         found.slug = given.slug
     found.name = text("canteen_name", given.name, 80)
-    found.name_zh = given.name_zh.strip()[:80]
+    found.name_zh = _maybe("canteen_name", given.name_zh)
     found.open, found.needs_code = given.open, given.needs_code
     session.add(found)
     session.flush()
@@ -187,13 +196,15 @@ def save_meals(
 ) -> None:
     """Sets when a canteen serves its meals; None for a meal it does not.
 
+    A meal that closes before it opens goes on past midnight.
+
     Raises:
-        UsageError: for a meal that ends before it begins.
+        UsageError: for a meal that ends as it begins.
     """
     for meal, times in hours.items():
         checks.choice("meal", meal, rules.MEALS)
-        if times is not None and times[0] >= times[1]:
-            raise checks.UsageError("bad_hours")
+        if times is not None and times[0] == times[1]:
+            raise Refused("bad_hours")
     session.execute(
         sa.delete(MealPeriod).where(MealPeriod.canteen_id == canteen.id)
     )
@@ -221,6 +232,31 @@ def managed(session: Session, user: User) -> list[Canteen]:
 
 
 _MANAGING = ("manager", "admin")
+
+
+def screen_key(guard: security.Guard, canteen: Canteen) -> str:
+    """What the address of a canteen's screen ends with: only for its code."""
+    return guard.code("screen", f"{canteen.slug}\0{canteen.screen}")[:32]
+
+
+def screen_of(
+    session: Session, guard: security.Guard, slug: str, key: str
+) -> Canteen | None:
+    """The canteen whose screen has this address."""
+    if not slug.isprintable():  # PostgreSQL takes no NUL.
+        return None
+    asked = sa.select(Canteen).where(Canteen.slug == slug)
+    found = session.scalars(asked).one_or_none()
+    if found is None:
+        return None
+    right = screen_key(guard, found).encode()
+    return found if hmac.compare_digest(key.encode(), right) else None
+
+
+def change_screen(session: Session, actor: User, canteen: Canteen) -> None:
+    """Gives the screen another address; the old one leads nowhere."""
+    canteen.screen += 1
+    audit.note(session, actor, "screen", f"canteen {canteen.id}")
 
 
 def make_token(
@@ -279,7 +315,8 @@ def save_equivalent(
     checks.in_range("factor", given.factor, 0, 1e12, open_low=True)
     if given.year:  # 0 is for unknown.
         checks.in_range("year", given.year, 1900, 2200)
-    found.name, found.name_zh = name, given.name_zh.strip()[:80]
+    found.name = name
+    found.name_zh = _maybe("equivalent_name", given.name_zh)
     found.factor, found.year = given.factor, given.year
     found.unit = text("equivalent_unit", given.unit, 40)
     found.source = text("equivalent_source", given.source, 300)
@@ -298,16 +335,21 @@ def drop_equivalent(session: Session, actor: User, number: int) -> None:
 def _get(session: Session, table: Any, number: int) -> Any:
     found = session.get(table, number)
     if found is None:
-        raise checks.UsageError("staff_gone")
+        raise Refused("staff_gone")
     return found
 
 
 def text(what: str, given: str, most: int) -> str:
-    """One line of 1 to `most` letters; raises UsageError "bad_WHAT"."""
+    """One line of 1 to `most` letters; raises Refused "bad_WHAT"."""
     said = " ".join(given.split())
     if not 1 <= len(said) <= most or not said.isprintable():
-        raise checks.UsageError(f"bad_{what}")
+        raise Refused(f"bad_{what}")
     return said
+
+
+def _maybe(what: str, given: str) -> str:
+    """The same, of 80 letters at most; or nothing."""
+    return text(what, given, 80) if given.strip() else ""
 
 
 def _unique(
@@ -317,23 +359,28 @@ def _unique(
     if number is not None:
         asked = asked.where(table.id != number)
     if session.scalars(asked).first() is not None:
-        raise checks.UsageError("staff_name_taken")
+        raise Refused("staff_name_taken")
 
 
 __all__ = [
     "CampaignForm",
     "CanteenForm",
     "EquivalentForm",
+    "FIRST_YEAR",
+    "LAST_YEAR",
+    "change_screen",
     "drop_equivalent",
     "make_token",
     "managed",
     "read_rules",
     "revoke_token",
     "rules_at",
-    "running",
     "save_campaign",
     "save_canteen",
     "save_equivalent",
     "save_meals",
+    "screen_key",
+    "screen_of",
     "text",
+    "today",
 ]

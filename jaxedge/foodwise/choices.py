@@ -52,6 +52,19 @@ def campaign_for(session: Session, at: dt.datetime) -> Campaign | None:
     )
 
 
+def campaign_on(session: Session, day: dt.date) -> Campaign | None:
+    """As `campaign_for`, of a day that is told; never one to come."""
+    begun = session.scalars(
+        sa.select(Campaign)
+        .where(Campaign.starts <= day)
+        .order_by(Campaign.starts.desc(), Campaign.id.desc())
+    ).all()
+    for campaign in begun:
+        if day <= campaign.ends:
+            return campaign
+    return max(begun, key=lambda c: (c.ends, c.starts), default=None)
+
+
 def canteens(session: Session) -> list[Canteen]:
     """Those that are open, by name."""
     return list(
@@ -89,6 +102,7 @@ def likely_meal(
 
 __all__ = [
     "campaign_for",
+    "campaign_on",
     "canteens",
     "last_canteen",
     "likely_meal",

@@ -16,6 +16,7 @@ from jaxedge.foodwise import (
     backup,
     equivalents,
     models,
+    people,
     restore,
     reviews,
     security,
@@ -99,6 +100,22 @@ def _create_admin(settings: Settings, database: Database, asked: Any) -> int:
     return 0
 
 
+def _reset_password(settings: Settings, database: Database, asked: Any) -> int:
+    password = secrets.token_urlsafe(9)
+    hashed = security.hash_password(password)
+    with database.write() as session:
+        user = people.find(session, asked.name)
+        if user is None:
+            raise checks.UsageError(
+                f"nobody is called {asked.name!r}; name a pseudonym that has"
+                " joined."
+            )
+        people.reset_password(session, None, user, hashed)
+    print("works once, to choose another:")
+    _tell({user.pseudonym: password})
+    return 0
+
+
 def _export(settings: Settings, database: Database, asked: Any) -> int:
     with database.read() as session:
         if asked.out is None:
@@ -141,6 +158,11 @@ def _restore(settings: Settings, asked: Any) -> int:
         f"restored: {sum(found.rows.values())} rows and {found.files} files of"
         f" {found.made}"
     )
+    print(
+        f"warning: whoever withdrew after {found.made} is there again, with"
+        " their photos; delete them once more at /admin/people.",
+        file=sys.stderr,
+    )
     return 0
 
 
@@ -172,8 +194,9 @@ def _listen(
         web.create_app(settings, predictor, database),
         host=asked.host,
         port=asked.port,
-        # Whoever asks could write any address into such a header.
-        proxy_headers=False,
+        # Anybody else could write any address into such a header.
+        proxy_headers=asked.proxy is not None,
+        forwarded_allow_ips=asked.proxy or "",
         server_header=False,
         log_level="warning",
     )
@@ -224,6 +247,7 @@ _COMMANDS = {
     "init-db": _init,
     "seed": _seed,
     "create-admin": _create_admin,
+    "reset-password": _reset_password,
     "review-export": _export,
     "retrain": _retrain,
     "backup": _backup,

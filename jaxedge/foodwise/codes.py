@@ -12,10 +12,8 @@ import urllib.parse
 import segno
 
 from jaxedge.foodwise.rules import Rules
-from jaxedge.foodwise.security import Guard
+from jaxedge.foodwise.security import LETTERS, Guard
 
-# Without letters and digits that are read for each other; 31 of them.
-LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 LENGTH = 6  # 31^6, about 2^30, of which two are right.
 
 

@@ -4,6 +4,7 @@
     jaxedge foodwise init-db
     jaxedge foodwise seed [--seed=0]
     jaxedge foodwise create-admin NAME
+    jaxedge foodwise reset-password NAME
     jaxedge foodwise review-export [--out=labels.jsonl]
     jaxedge foodwise retrain
     jaxedge foodwise backup
@@ -11,20 +12,25 @@
 
 `serve` makes what is missing (folder, tables, network, an admin whose password
 it prints once) and runs until it is stopped; --demo loads a made-up campaign
-into an empty instance, as `seed` does, of --seed. The network is taught on
-made-up plates when there is none; --grader=none sends every photo to people.
-`create-admin` reads the password from the terminal, or a line from its input.
+into an empty instance, as `seed` does, of --seed; the seed of its draw is
+"demo". The network is taught on made-up plates when there is none;
+--grader=none sends every photo to people.
+`create-admin` reads the password from the terminal, or a line from its input;
+`reset-password` prints one that works once, for whoever has lost theirs.
 `retrain` teaches a version with what people said; an admin activates it.
 
 Flags of all of them: --folder=DIR (runs/foodwise) holds photos, networks,
 backups and the secret; --database=URL is PostgreSQL's, or SQLite in the folder.
 Of serve: --host (127.0.0.1), --port, --address=URL that phones type, --secure
-for cookies over HTTPS alone.
+for cookies over HTTPS alone. --proxy=ADDRESS is whose word is taken for where a
+request comes from: addresses or networks, with commas, of what stands before
+the server; without it all who come through it share one limit of log-ins.
 """
 
 import argparse
 from collections.abc import Sequence
 import importlib
+import ipaddress
 import logging
 from pathlib import Path
 import sys
@@ -37,6 +43,7 @@ COMMANDS = (
     "init-db",
     "seed",
     "create-admin",
+    "reset-password",
     "review-export",
     "retrain",
     "backup",
@@ -118,7 +125,21 @@ def parse(arguments: Sequence[str]) -> Any:
         raise checks.UsageError(
             f"--port is {asked.port}, but must lie in [0, 65535]."
         )
+    if command == "serve" and asked.proxy is not None:
+        _check_proxy(asked.proxy)
     return asked
+
+
+def _check_proxy(given: str) -> None:
+    """What is no address would be taken for a name that nobody has."""
+    for each in given.split(","):
+        try:
+            ipaddress.ip_network(each.strip())
+        except ValueError:
+            raise checks.UsageError(
+                f"--proxy has {each!r}, which is no address or network; for"
+                " example 127.0.0.1 or 10.0.0.0/8."
+            ) from None
 
 
 def _parser(command: str) -> _Parser:
@@ -132,11 +153,12 @@ def _parser(command: str) -> _Parser:
         made.add_argument("--port", type=int, default=8000)
         made.add_argument("--address", default="")
         made.add_argument("--secure", action="store_true")
+        made.add_argument("--proxy")
         made.add_argument("--demo", action="store_true")
         made.add_argument("--grader", choices=GRADERS, default=GRADERS[0])
     elif command == "review-export":
         made.add_argument("--out", type=Path)
-    elif command == "create-admin":
+    elif command in ("create-admin", "reset-password"):
         made.add_argument("name")
     elif command == "restore":
         made.add_argument("file", type=Path)

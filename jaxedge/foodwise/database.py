@@ -17,6 +17,15 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 WAIT_S = 15.0  # For another writer of SQLite.
 
 
+def told(url: str) -> str:
+    """A database's URL as messages have it: without its password."""
+    try:
+        # Some drivers take a password among the fields of the query, too.
+        return repr(sa.make_url(url).set(query={}))
+    except exc.ArgumentError:
+        return "that was named"
+
+
 class Database:
     """An engine, and sessions of it.
 
@@ -31,8 +40,8 @@ class Database:
             self.lite = parsed.get_backend_name() == "sqlite"
             if self.lite and parsed.database in (None, "", ":memory:"):
                 raise checks.UsageError(
-                    f"the database {url!r} is in memory, where each connection"
-                    " has its own; name a file, such as"
+                    f"the database {told(url)} is in memory, where each"
+                    " connection has its own; name a file, such as"
                     " sqlite:////var/lib/foodwise/foodwise.db."
                 )
             self.engine = sa.create_engine(
@@ -44,13 +53,15 @@ class Database:
             )
         except (exc.ArgumentError, ImportError) as error:
             raise checks.UsageError(
-                f"the database {url!r} cannot be opened: {error}; for example"
-                " sqlite:////var/lib/foodwise/foodwise.db, or"
+                f"the database {told(url)} cannot be opened: {error}; for"
+                " example sqlite:////var/lib/foodwise/foodwise.db, or"
                 " postgresql+psycopg://user@host/name with jaxedge[foodwise-pg]"
             ) from None
         if self.lite:
             _set_sqlite(self.engine)
-        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._sessions = sessionmaker(
+            self.engine, expire_on_commit=False, info={"database": self}
+        )
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
@@ -70,6 +81,28 @@ class Database:
                 session.connection(execution_options={"sqlite_immediate": True})
             yield session
 
+    def forget(self) -> bool:
+        """Empties SQLite's log, which still has what was deleted.
+
+        Returns:
+            False where somebody was reading for longer than `WAIT_S`: then it
+            has to be done again. PostgreSQL is left to its own upkeep.
+        """
+        if not self.lite:
+            return True
+        with self.engine.connect() as connection:
+            # It is not done in a transaction.
+            connection.exec_driver_sql("COMMIT")
+            try:
+                row = connection.exec_driver_sql(
+                    "PRAGMA wal_checkpoint(TRUNCATE)"
+                ).one()
+                return not row[0]
+            except exc.OperationalError:  # Another one is at it.
+                return False
+            finally:
+                connection.exec_driver_sql("BEGIN")
+
     def close(self) -> None:
         """Ends all connections."""
         self.engine.dispose()
@@ -86,6 +119,8 @@ def _set_sqlite(engine: sa.Engine) -> None:
             # An acknowledged row outlives a fall of the power.
             ("synchronous", "full"),
             ("foreign_keys", "on"),
+            # What is deleted is overwritten.
+            ("secure_delete", "on"),
         ):
             cursor.execute(f"PRAGMA {name}={value}")
         cursor.close()
@@ -114,8 +149,8 @@ def migrate(url: str, revision: str = "head") -> None:
         command.upgrade(configuration(url), revision)
     except exc.OperationalError as error:
         raise checks.UsageError(
-            f"the database {url!r} cannot be reached: {error.orig}"
+            f"the database {told(url)} cannot be reached: {error.orig}"
         ) from None
 
 
-__all__ = ["Database", "MIGRATIONS", "configuration", "migrate"]
+__all__ = ["Database", "MIGRATIONS", "configuration", "migrate", "told"]

@@ -48,7 +48,7 @@ def config(variant: str = "grader") -> ConfigDict:
         loss="squared",
         activation=ACTIVATION,
         kl_weight=0.1,
-        annealing=10.0,
+        annealing=5.0,
         correct=False,
         balance=False,
     )
@@ -67,10 +67,10 @@ def config(variant: str = "grader") -> ConfigDict:
     )
     c.train = ConfigDict(
         {
-            "epochs": 10,
+            "epochs": 6,
             "batch": 128,
-            "evaluate_every": 5,
-            "checkpoint_every": 5,
+            "evaluate_every": 3,
+            "checkpoint_every": 3,
             "select_on": "valid",
             "hardware": "fresh_chips",
             "input_ranges": True,
@@ -113,11 +113,11 @@ def _canteens(c: Any) -> None:
     """What each canteen should have labelled, by FEAL (arXiv:2312.02567)."""
     _float(c)
     c.data = ConfigDict({"name": "plates_canteens"})
-    c.federated.update({"clients": placeholder(int), "local_epochs": 2})
+    c.federated = defaults.federated(recipe="classifier", local_epochs=4)
     c.active = defaults.active(
-        method="feal", initial=10, budget=10, every=10, most=0.2
+        method="feal", initial=20, budget=20, every=20, most=0.4
     )
-    c.train.update({"epochs": 50, "batch": 32, "checkpoint_every": 10})
+    c.train.update({"epochs": 80, "batch": 32, "checkpoint_every": 20})
 
 
 _CHANGES = {"quick": _quick, "float": _float, "canteens": _canteens}

@@ -166,10 +166,11 @@ def like(*, ranged: bool) -> Any:
     """
     x = jax.ShapeDtypeStruct((1, FEATURES), jnp.float32)
     shapes = jax.eval_shape(network().init, jax.random.key(0), x)
+    shapes = {k: shapes[k] for k in ("params", "batch_stats")}
     if not ranged:
         return shapes
     paths = ranges.layers(shapes["params"], design("clip"))
-    one = jax.ShapeDtypeStruct((), jnp.float32)
+    one: Any = jax.ShapeDtypeStruct((), jnp.float32)
     limits = hardware.converters.Range(one, one)
 
     def attach(path: str, leaf: Any) -> Any:
@@ -220,12 +221,30 @@ def alphas(chip: Any, x_NxF: Any, key: jax.Array | None) -> jax.Array:
 
 
 def on_chips(
-    variables: Any, name: str, x_NxF: Any, key: jax.Array, n: int
-) -> np.ndarray:
-    """Dirichlet parameters of plates by n chips, [C, N, K]; one of "float"."""
+    variables: Any,
+    name: str,
+    parts: Mapping[str, Labelled],
+    key: jax.Array,
+    n: int,
+) -> dict[str, np.ndarray]:
+    """Dirichlet parameters of plates by n chips.
+
+    Args:
+        variables: from `fit`.
+        name: of `DESIGNS`; of "float" there is one chip.
+        parts: plates by name.
+        key: of all chips.
+        n: how many.
+
+    Returns:
+        Of each part [C, N, K].
+    """
     keys_C = studies.wafer(key, 1 if name == "float" else n)
-    found = _on_chips(variables, jnp.asarray(x_NxF), keys_C, name=name)
-    return np.asarray(found)
+    # Together: one program.
+    x = np.concatenate([part.x_NxF for part in parts.values()])
+    found = np.asarray(_on_chips(variables, x, keys_C, name=name))
+    ends = np.cumsum([len(part.y_N) for part in parts.values()])[:-1]
+    return dict(zip(parts, np.split(found, ends, axis=1), strict=True))
 
 
 @functools.partial(jax.jit, static_argnames="name")

@@ -3,7 +3,7 @@
 from pathlib import Path
 import re
 import threading
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from jaxedge.core import checks
 from jaxedge.foodwise import audit
 from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.predictor import Predictor
+from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.settings import Settings
 from jaxedge.foodwise.tables import (
     Action,
@@ -25,6 +26,7 @@ from jaxedge.foodwise.tables import (
 
 LEAST_LABELS = 10  # Fewer teach nothing; our choice.
 _TEACHING = threading.Lock()
+_Row = TypeVarTuple("_Row")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
@@ -45,10 +47,12 @@ def load(settings: Settings, version: str) -> Predictor:
     """
     folder = settings.models / version
     if not _VERSION.fullmatch(version) or not folder.is_dir():
-        raise checks.UsageError("model_gone")
+        raise Refused("model_gone")
     from jaxedge.foodwise import grader
 
-    return grader.Grader(folder)
+    made = grader.Grader(folder)
+    made.warm_up()  # So that nobody's photo waits for it to be compiled.
+    return made
 
 
 def activate(session: Session, actor: User | None, version: str) -> None:
@@ -58,7 +62,7 @@ def activate(session: Session, actor: User | None, version: str) -> None:
         UsageError: for an unknown version.
     """
     if session.get(ModelVersion, version) is None:
-        raise checks.UsageError("model_gone")
+        raise Refused("model_gone")
     session.execute(
         sa.update(ModelVersion).values(active=ModelVersion.version == version)
     )
@@ -66,15 +70,30 @@ def activate(session: Session, actor: User | None, version: str) -> None:
 
 
 def labels(session: Session) -> int:
-    """How many photos people have said something about."""
-    asked = sa.select(sa.func.count()).select_from(Label)
-    return session.scalar(asked.where(Label.label.is_not(None))) or 0
+    """How many photos there are to learn from."""
+    return session.scalar(_learnable(sa.select(sa.func.count()))) or 0
+
+
+def _learnable(asked: sa.Select[*_Row]) -> sa.Select[*_Row]:
+    """Of photos: on which people agreed, that a network has seen, and that
+    their persons have not taken back."""
+    return (
+        asked.select_from(Photo)
+        .join(Label, Label.photo_id == Photo.id)
+        .join(Action, Action.id == Photo.action_id)
+        .join(Canteen, Canteen.id == Action.canteen_id)
+        .where(
+            Label.label.is_not(None),
+            Action.state != "undone",
+            sa.func.json_array_length(Photo.features) > 0,
+        )
+    )
 
 
 def check_labels(session: Session) -> None:
     """Raises UsageError where there is too little to learn from."""
     if labels(session) < LEAST_LABELS:
-        raise checks.UsageError("few_labels")
+        raise Refused("few_labels")
 
 
 def teach(settings: Settings, database: Database, seed: int = 0) -> str:
@@ -99,8 +118,9 @@ def retrain(
 ) -> str:
     """Teaches a network with what people said; it takes a while.
 
-    Canteens are the clients of a federation. The new version is kept beside
-    the others and is not active.
+    All features and labels are brought together here, and every canteen weighs
+    alike, see `grader.retrain`. The new version is kept beside the others and
+    is not active.
 
     Returns:
         The version.
@@ -143,27 +163,15 @@ def _told(made: Any) -> tuple[str, dict[str, float]]:
 def add(session: Session, version: str, metrics: dict[str, float]) -> None:
     """Notes a taught network, if it is a new one."""
     if session.get(ModelVersion, version) is None:
-        session.add(
-            ModelVersion(version=version, folder=version, metrics=metrics)
-        )
+        session.add(ModelVersion(version=version, metrics=metrics))
 
 
 def _examples(
     session: Session,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Features [N, F] in 0..1, labels [N], canteens of the labelled photos."""
-    rows = [
-        row
-        for row in session.execute(
-            sa.select(Photo.features, Label.label, Canteen.slug)
-            .join(Label, Label.photo_id == Photo.id)
-            .join(Action, Action.id == Photo.action_id)
-            .join(Canteen, Canteen.id == Action.canteen_id)
-            .where(Label.label.is_not(None))
-            .order_by(Photo.id)
-        )
-        if row[0]
-    ]
+    """Features [N, F] in 0..1, labels [N] and canteens of these photos."""
+    asked = _learnable(sa.select(Photo.features, Label.label, Canteen.slug))
+    rows = session.execute(asked.order_by(Photo.id)).all()
     return (
         np.asarray([row[0] for row in rows], np.float32),
         np.asarray([row[1] for row in rows], np.int32),

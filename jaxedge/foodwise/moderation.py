@@ -1,24 +1,32 @@
-"""What needs a person's judgement beside photos: doubtful actions, notes."""
+"""What needs a person's judgement beside photos: doubtful actions, notes, and
+names of teams.
+"""
 
 import datetime as dt
-from typing import NamedTuple
+from typing import NamedTuple, TypeVarTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jaxedge.core import checks
 from jaxedge.foodwise import audit, campaigns, rules, verdicts
+from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import (
     Action,
     Campaign,
     Canteen,
     Grade,
     Label,
+    Membership,
     Photo,
+    Team,
     User,
 )
 
-CHOICES = ("count", "turn_down", "hide_note")
+CHOICES = ("count", "turn_down", "hide_note", "seen")
+KINDS = ("waiting", "notes")
+MOST = 25  # Of a page.
+_Row = TypeVarTuple("_Row")
 
 
 class Doubt(NamedTuple):
@@ -35,42 +43,72 @@ class Doubt(NamedTuple):
     photo: Photo | None
 
 
-def pending(session: Session, user: User, most: int = 50) -> list[Doubt]:
-    """Actions that wait, and notes that anybody wrote, of a user's canteens.
+def pending(
+    session: Session,
+    user: User,
+    kind: str = "waiting",
+    after: int = 0,
+    most: int = MOST,
+) -> list[Doubt]:
+    """Actions of a user's canteens, those that were logged first first.
 
     Args:
         session: of the database.
         user: a manager, for the canteens that are theirs, or an admin.
-        most: the latest of them.
+        kind: of `KINDS`: those that wait, or those that count and have a note
+            that nobody has read.
+        after: id of the last one of the page before; 0 for the first page.
+        most: how many.
     """
-    ours = [canteen.id for canteen in campaigns.managed(session, user)]
-    rows = session.execute(
-        sa.select(Action, Canteen, Photo)
+    checks.choice("kind", kind, KINDS)
+    asked = (
+        _theirs(sa.select(Action, Canteen, Photo), session, user, kind)
         .join(Canteen, Canteen.id == Action.canteen_id)
         .outerjoin(
             Photo,
             sa.and_(Photo.action_id == Action.id, Photo.deleted_at.is_(None)),
         )
-        .where(
-            Action.canteen_id.in_(ours),
-            Action.user_id != user.id,
-            sa.or_(
-                Action.state == "review",
-                sa.and_(Action.state == "counted", Action.note != ""),
-            ),
-        )
-        .order_by(
-            sa.case((Action.state == "review", 0), else_=1), Action.id.desc()
-        )
+        .where(Action.id > after)
+        .order_by(Action.id)
         .limit(most)
     )
-    return [Doubt(*row) for row in rows]
+    return [Doubt(*row) for row in session.execute(asked)]
+
+
+def count(session: Session, user: User, kind: str) -> int:
+    """How many there are of a kind, on all pages."""
+    asked = sa.select(sa.func.count()).select_from(Action)
+    return session.scalar(_theirs(asked, session, user, kind)) or 0
+
+
+def photo(session: Session, user: User, number: int) -> Photo | None:
+    """The photo of an action that waits, for those who decide about it."""
+    asked = (
+        _theirs(sa.select(Photo), session, user, "waiting")
+        .join(Action, Action.id == Photo.action_id)
+        .where(Action.id == number, Photo.deleted_at.is_(None))
+    )
+    return session.scalars(asked).one_or_none()
+
+
+def _theirs(
+    asked: sa.Select[*_Row], session: Session, user: User, kind: str
+) -> sa.Select[*_Row]:
+    ours = [canteen.id for canteen in campaigns.managed(session, user)]
+    asked = asked.where(Action.canteen_id.in_(ours), Action.user_id != user.id)
+    if kind == "waiting":
+        return asked.where(Action.state == "review")
+    return asked.where(
+        Action.state == "counted",
+        Action.note != "",
+        Action.note_seen.is_(False),
+    )
 
 
 def decide(
     session: Session, user: User, number: int, choice: str, at: dt.datetime
 ) -> Action:
-    """Lets an action count, turns it down, or removes its note.
+    """Lets an action count, turns it down, or removes or passes its note.
 
     Args:
         session: that writes.
@@ -96,7 +134,10 @@ def decide(
         or action.user_id == user.id
         or action.state == "undone"
     ):
-        raise checks.UsageError("staff_gone")
+        raise Refused("staff_gone")
+    action.note_seen = True  # It is shown with every choice.
+    if choice == "seen":
+        return action
     if choice == "hide_note":
         action.note = ""
     elif choice == "turn_down":
@@ -128,4 +169,57 @@ def _clean(session: Session, action: Action) -> bool:
     return (row[2] if row[1] is None else row[0]) == 0
 
 
-__all__ = ["CHOICES", "Doubt", "decide", "pending"]
+class Named(NamedTuple):
+    """A team, of which the staff sees the name alone.
+
+    Attributes:
+        team: with its name.
+        campaign: of it.
+        persons: how many are in it.
+    """
+
+    team: Team
+    campaign: Campaign
+    persons: int
+
+
+def teams(session: Session, after: int = 0, most: int = MOST) -> list[Named]:
+    """Teams, those that were made first first; `after` as in `pending`."""
+    rows = session.execute(
+        sa.select(Team, Campaign, sa.func.count(Membership.user_id))
+        .join(Campaign, Campaign.id == Team.campaign_id)
+        .outerjoin(Membership, Membership.team_id == Team.id)
+        .where(Team.id > after)
+        .group_by(Team.id, Campaign.id)
+        .order_by(Team.id)
+        .limit(most)
+    )
+    return [Named(*row) for row in rows]
+
+
+def drop_team(session: Session, actor: User, number: int) -> None:
+    """Removes a team; its persons are in none, and lose no point.
+
+    Raises:
+        UsageError: for a team that is not there.
+    """
+    found = session.get(Team, number)
+    if found is None:
+        raise Refused("staff_gone")
+    session.execute(sa.delete(Team).where(Team.id == number))
+    audit.note(session, actor, "team_removed", f"team {number}")
+
+
+__all__ = [
+    "CHOICES",
+    "Doubt",
+    "KINDS",
+    "MOST",
+    "Named",
+    "count",
+    "decide",
+    "drop_team",
+    "pending",
+    "photo",
+    "teams",
+]

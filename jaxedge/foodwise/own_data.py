@@ -5,14 +5,16 @@ import contextlib
 import datetime as dt
 import io
 import json
+import logging
 from typing import Any
 import zipfile
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from jaxedge.foodwise import audit, photos, teams
+from jaxedge.foodwise import audit, photos, staff, teams, verdicts
+from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.settings import Settings
 from jaxedge.foodwise.tables import (
@@ -33,6 +35,7 @@ from jaxedge.foodwise.tables import (
     User,
 )
 
+_LOG = logging.getLogger(__name__)
 # What lets others in is not told, not even to its owner.
 _SECRET = ("password_hash", "token_hash", "code_hash", "once", "file")
 # Table -> its rows of a person.
@@ -117,26 +120,30 @@ def archive(session: Session, settings: Settings, user: User) -> bytes:
 def withdraw(session: Session, settings: Settings, user: User) -> None:
     """Deletes every row and file of a person; the audit says so, no name.
 
-    Draws keep the person's number, which stands for nobody and is given to
-    nobody again, so that whoever doubts a draw can draw anew. Files go before
-    the rows are committed: whatever is killed in between, nothing is left that
-    no row tells of.
+    Draws and audits keep the person's number, which is given to nobody again,
+    so that whoever doubts a draw can draw anew. Files go before the rows are
+    committed: whatever is killed in between, nothing is left that no row tells
+    of.
+
+    SQLite overwrites what it deletes; its log is emptied after the commit, or
+    by the next sweep where somebody reads it for long. PostgreSQL keeps deleted
+    rows in its files until it vacuums them, and in its archived log, if there
+    is one, as long as that is kept.
 
     Args:
-        session: that writes.
+        session: that writes, of `Database`.
         settings: of the instance.
         user: who withdraws.
 
     Raises:
-        Refused: for the last admin.
+        Refused: for the last admin, and where they have gone already.
     """
-    lite = session.get_bind().dialect.name == "sqlite"
-    if lite:  # Overwrites what it deletes.
-        session.connection().exec_driver_sql("PRAGMA secure_delete=on")
-        event.listen(session, "after_commit", _forget, once=True)
-    admins = session.scalars(sa.select(User.id).where(User.role == "admin"))
-    if admins.all() == [user.id]:
+    if user.role == "admin" and not staff.other_admins(session, user):
         raise Refused("erase_admin")
+    # Held before anything is read: what is just being logged goes, too.
+    if not verdicts.hold(session, user.id):
+        raise Refused("person_gone")
+    event.listen(session, "after_commit", _forget, once=True)
     files = session.scalars(
         sa.select(Photo.file).where(Photo.user_id == user.id)
     ).all()
@@ -151,16 +158,9 @@ def withdraw(session: Session, settings: Settings, user: User) -> None:
 
 
 def _forget(session: Session) -> None:
-    """Empties SQLite's log, which still has what was overwritten.
-
-    As far as nobody reads it at the moment; the next one does the rest.
-    """
-    engine = session.get_bind().engine
-    with engine.connect() as connection:
-        connection.exec_driver_sql("COMMIT")  # It is not done in a transaction.
-        with contextlib.suppress(exc.OperationalError):  # Others are busy.
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.exec_driver_sql("BEGIN")
+    database: Database = session.info["database"]
+    if not database.forget():
+        _LOG.warning("what was deleted is overwritten by the next sweep")
 
 
 __all__ = ["archive", "export", "withdraw"]

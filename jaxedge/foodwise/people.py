@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from jaxedge.foodwise import security, words
+from jaxedge.foodwise import audit, security, words
 from jaxedge.foodwise.own_data import archive, export, withdraw
 from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.settings import CONSENT
@@ -120,11 +120,34 @@ def agreed(session: Session, user: User) -> bool:
 
 
 def change_password(session: Session, user_id: int, password_hash: str) -> None:
-    """Sets it, and ends every log-in that there is."""
+    """Sets one that is theirs, and ends every log-in that there is."""
+    _set_password(session, user_id, password_hash, once=False)
+
+
+def reset_password(
+    session: Session, actor: User | None, user: User, password_hash: str
+) -> None:
+    """Sets one that the staff made, which lets in once to choose another.
+
+    All log-ins end, as after every change.
+
+    Args:
+        session: that writes.
+        actor: an admin; None for the command line.
+        user: who lost theirs.
+        password_hash: of `security.hash_password`, made before.
+    """
+    _set_password(session, user.id, password_hash, once=True)
+    audit.note(session, actor, "password_reset", f"user {user.id}")
+
+
+def _set_password(
+    session: Session, user_id: int, password_hash: str, *, once: bool
+) -> None:
     session.execute(
         sa.update(User)
         .where(User.id == user_id)
-        .values(password_hash=password_hash)
+        .values(password_hash=password_hash, password_once=once)
     )
     session.execute(
         sa.delete(LoginSession).where(LoginSession.user_id == user_id)
@@ -176,6 +199,7 @@ __all__ = [
     "export",
     "find",
     "join",
+    "reset_password",
     "sendable",
     "withdraw",
 ]

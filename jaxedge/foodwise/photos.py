@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from jaxedge.core import checks
-from jaxedge.foodwise import rules
-from jaxedge.foodwise.refusals import Refused
+from jaxedge.foodwise import identity, rules
+from jaxedge.foodwise.database import Database
+from jaxedge.foodwise.refusals import Busy, Refused
 from jaxedge.foodwise.settings import MOST_PHOTO, MOST_PIXELS, Settings
 from jaxedge.foodwise.tables import Action, Campaign, Label, Photo
 
@@ -36,13 +36,18 @@ QUALITY = 85  # Of the JPEG that is kept.
 # plates, which are all rather alike, would too often be taken for one another.
 ALIKE = 12
 _NAME = re.compile(r"[0-9a-f]{32}\.jpg")
+_OURS = re.compile(r"[0-9a-f]{32}\.jpg(\.part)?")  # Also half written.
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _HASH_SIDE, _HASH_LOW = 64, 16
 _LEAST = 10.0  # Grey values of 255.
-# A scan of a progressive JPEG is a few bytes that cost as much as all others.
-_MOST_SCANS = 100
-# Each takes up to 8 bytes a pixel of `MOST_PIXELS`.
+# What is no JPEG has to be decoded whole, and of one colour it is a small file.
+MOST_WHOLE = 16_000_000
+# A scan of a progressive JPEG is a few bytes that cost as much as all others:
+# so many in all, and the usual ten of the largest photo.
+_MOST_SCANS, _MOST_SCANNED = 100, 10 * MOST_PIXELS
+# Each takes up to 8 bytes a pixel.
 _DECODING = threading.Semaphore(2)
+_WAIT_S = 20.0  # For others to be decoded.
 _ORPHAN_S = 3600.0  # So old is a file that nobody is about to tell of.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,13 +89,18 @@ def read(data: bytes) -> Picture:
     Raises:
         Refused: for what is none of these, is broken, moves, or is too large
             or too small.
+        Busy: where too many others are being read.
     """
     if not data:
         raise Refused("photo_empty")
     if len(data) > MOST_PHOTO:
         raise Refused("photo_large", most=MOST_PHOTO // 1_000_000)
-    with _DECODING:
+    if not _DECODING.acquire(timeout=_WAIT_S):
+        raise Busy("photo_busy")
+    try:
         image_HxWx3 = _decode(data)
+    finally:
+        _DECODING.release()
     out = io.BytesIO()
     Image.fromarray(image_HxWx3).save(out, "JPEG", quality=QUALITY)
     height, width = image_HxWx3.shape[:2]
@@ -115,12 +125,14 @@ def _decode(data: bytes) -> np.ndarray:
         raise Refused("photo_type") from None
     except Exception:  # Of a broken header, Pillow raises nearly anything.
         raise Refused("photo_broken") from None
-    _check_size(*opened.size)
+    whole = opened.format in ("PNG", "WEBP")
+    _check_size(*opened.size, MOST_WHOLE if whole else MOST_PIXELS)
     # A JPEG may have frames too: a phone's second picture of the same scene.
-    moves = opened.format in ("PNG", "WEBP")
-    if moves and getattr(opened, "is_animated", False):
+    if whole and getattr(opened, "is_animated", False):
         raise Refused("photo_moves")
-    if not moves and data.count(b"\xff\xda") > _MOST_SCANS:
+    scans = 0 if whole else data.count(b"\xff\xda")
+    scanned = scans * opened.width * opened.height
+    if scans > _MOST_SCANS or scanned > _MOST_SCANNED:
         raise Refused("photo_broken")
     turn = _turn(opened)
     try:
@@ -134,9 +146,9 @@ def _decode(data: bytes) -> np.ndarray:
     return np.array(image.transpose(turn) if turn is not None else image)
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise Refused("photo_pixels", most=MOST_PIXELS // 1_000_000)
+def _check_size(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise Refused("photo_pixels", most=most // 1_000_000)
     short, long = sorted((width, height))
     if short < LEAST_SIDE or long > MOST_RATIO * short:
         raise Refused("photo_shape", least=LEAST_SIDE)
@@ -160,7 +172,7 @@ def _check_webp(data: bytes) -> None:
     else:
         width = number(data[26:28], "little") & 0x3FFF
         height = number(data[28:30], "little") & 0x3FFF
-    _check_size(width, height)
+    _check_size(width, height, MOST_WHOLE)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -209,13 +221,8 @@ def _cosines() -> np.ndarray:
 _COSINES_LxS = _cosines()
 
 
-def alike(one: str, other: str) -> bool:
-    """Whether two hashes of `looks` are of one photo."""
-    return bool(among(one, [other]))
-
-
 def among(one: str, others: Iterable[str]) -> list[int]:
-    """Places of the hashes that are alike to the first one."""
+    """Places of the hashes of `looks` that are of the same photo as one."""
     bits = int(one, 16)
     return [
         n
@@ -269,42 +276,66 @@ def remove(folder: Path, *names: str) -> None:
         path(folder, name).unlink(missing_ok=True)
 
 
-def expire(session: Session, settings: Settings, at: dt.datetime) -> int:
+def expire(database: Database, settings: Settings, at: dt.datetime) -> int:
     """Deletes photos that are labelled or too old, and files of nobody.
 
+    The files go once the rows are committed; what is killed in between is a
+    file of nobody, which the next sweep finds.
+
     Args:
-        session: that writes.
+        database: of the same instance as the folder.
         settings: of the instance.
         at: now.
 
     Returns:
         How many photos went. Their rows stay, so that they are known again.
+
+    Raises:
+        UsageError: where the folder is that of another instance.
     """
-    gone, live = 0, set()
-    for photo, label, given in session.execute(
-        sa.select(Photo, Label.photo_id, Campaign.rules)
-        .join(Action, Action.id == Photo.action_id)
-        .join(Campaign, Campaign.id == Action.campaign_id)
-        .outerjoin(Label, Label.photo_id == Photo.id)
-        .where(Photo.deleted_at.is_(None))
-    ):
-        most = dt.timedelta(days=rules.read(given).photo_days)
-        if label is None and at - photo.at < most:
-            live.add(photo.file)
-            continue
-        remove(settings.photos, photo.file)
-        photo.deleted_at = at
-        gone += 1
-    _sweep(settings.photos, live, at)
-    return gone
+    identity.bind(settings, database)
+    with database.write() as session:
+        days = {
+            number: dt.timedelta(days=rules.read(given).photo_days)
+            for number, given in session.execute(
+                sa.select(Campaign.id, Campaign.rules)
+            )
+        }
+        rows = session.execute(
+            sa.select(
+                Photo.id,
+                Photo.file,
+                Photo.at,
+                Label.photo_id,
+                Action.campaign_id,
+            )
+            .join(Action, Action.id == Photo.action_id)
+            .outerjoin(Label, Label.photo_id == Photo.id)
+            .where(Photo.deleted_at.is_(None))
+        ).all()
+        over = {
+            row.id: row.file
+            for row in rows
+            if row.photo_id is not None or at - row.at >= days[row.campaign_id]
+        }
+        if over:
+            session.execute(
+                sa.update(Photo), [{"id": n, "deleted_at": at} for n in over]
+            )
+    remove(settings.photos, *over.values())
+    _sweep(
+        settings.photos, {row.file for row in rows if row.id not in over}, at
+    )
+    return len(over)
 
 
 def _sweep(folder: Path, live: set[str], at: dt.datetime) -> None:
     """Deletes what a program that was killed left behind."""
     for found in folder.iterdir():
+        if found.name in live or not _OURS.fullmatch(found.name):
+            continue
         try:
-            old = at.timestamp() - found.stat().st_mtime > _ORPHAN_S
-            if old and found.name not in live:
+            if at.timestamp() - found.stat().st_mtime > _ORPHAN_S:
                 found.unlink()
         except FileNotFoundError:  # Somebody was faster.
             continue
@@ -312,8 +343,8 @@ def _sweep(folder: Path, live: set[str], at: dt.datetime) -> None:
 
 __all__ = [
     "ALIKE",
+    "MOST_WHOLE",
     "Picture",
-    "alike",
     "among",
     "expire",
     "keep",

@@ -12,7 +12,10 @@ class Refused(checks.UsageError):
     Attributes:
         key: the text is "error.KEY" of texts/.
         values: its fields.
+        status: of HTTP.
     """
+
+    status = 422
 
     def __init__(self, key: str, **values: Any) -> None:
         self.key, self.values = key, values
@@ -23,4 +26,10 @@ class Refused(checks.UsageError):
         return words.say(language, f"error.{self.key}", **self.values)
 
 
-__all__ = ["Refused"]
+class Busy(Refused):
+    """What would be done, if so many others were not being served."""
+
+    status = 503
+
+
+__all__ = ["Busy", "Refused"]

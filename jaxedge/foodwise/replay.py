@@ -23,6 +23,7 @@ from jaxedge.foodwise import (
     photos,
     rules,
     security,
+    totals,
 )
 from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.replay_rows import NAME, NEXT, SIDE, STAFF, Kept, Loader
@@ -90,7 +91,8 @@ def load(
     checks.whole("pictures", pictures)
     begun = time.monotonic()
     day = today or rules.day_of(now(), rules.Rules())
-    starts = day - dt.timedelta(days=day.weekday() + demo.DAYS + 7 * demo.AFTER)
+    starts = totals.monday(day)
+    starts -= dt.timedelta(days=demo.DAYS + 7 * demo.AFTER)
     with database.read() as session:
         _refuse_twice(session)
     # What is slow, before anybody else has to wait for the write.

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from jaxedge.core import checks
 from jaxedge.foodwise import (
     demo,
+    draws,
     rules,
     security,
 )
@@ -55,6 +56,7 @@ STAFF = (
 )
 WAITING = 12  # Photos in review.
 SIDE = 384  # Pixels of a picture.
+SEED = "demo"  # Of the draw, which is no secret here.
 _DAY = dt.timedelta(days=1)
 _KINDS = (0.34, 0.28, 0.14, 0.16, 0.08)  # How often each of rules.KINDS.
 # A picture, its file's name and its features.
@@ -82,6 +84,8 @@ class Loader:
             starts=starts,
             ends=starts + (demo.DAYS - 1) * _DAY,
             synthetic=True,
+            commitment=draws.commitment(SEED),
+            committed_at=self._moment(starts, dt.time(12)),
         )
         again = starts + (demo.DAYS + 7 * demo.AFTER) * _DAY
         second = Campaign(
@@ -256,7 +260,8 @@ class Loader:
     ) -> dict[str, Any]:
         """A photo and its made-up grade; most files have gone already."""
         rng = self._rng
-        level = None if waits else int(rng.random() < 0.15)
+        # Of some that count people were surer than the network.
+        level = None if waits or rng.random() < 0.15 else 0
         alpha = np.array([1.2, 1.1, 1.0]) + rng.random(3)
         if level is not None:
             alpha[level] += rng.uniform(8, 30)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+import re
 import shutil
 import tarfile
 import tempfile
@@ -20,12 +21,20 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from jaxedge.core import checks
-from jaxedge.foodwise.backup import FORMAT, MANIFEST, TABLES, reflected
-from jaxedge.foodwise.database import Database, configuration, migrate
+from jaxedge.foodwise.backup import (
+    FORMAT,
+    MANIFEST,
+    RESTORING,
+    TABLES,
+    reflected,
+)
+from jaxedge.foodwise.database import Database, configuration, migrate, told
 from jaxedge.foodwise.settings import Settings, prepare
 
 _BLOCK = 1 << 20
 _MOST_MANIFEST = 64 << 20
+_NOTED = re.compile(r"([a-z_]+) (\d{1,9})", re.ASCII)  # A subject of the audit.
+_CALLED = {"api_token": ("token",), "import_batch": ("import",)}
 
 
 class Restored(NamedTuple):
@@ -45,13 +54,16 @@ class Restored(NamedTuple):
 def restore(path: Path, settings: Settings) -> Restored:
     """Brings a backup into an empty instance, all of it or nothing.
 
+    Whoever withdrew after it was made is there again: no later withdrawal is
+    known to it.
+
     Raises:
         UsageError: for a file that is no whole backup, or one of a newer
             program, and for an instance that holds anything.
     """
     prepare(settings)
     with tempfile.TemporaryDirectory(
-        prefix=".restore-", dir=settings.folder
+        prefix=RESTORING, dir=settings.folder
     ) as folder:
         unpacked = Path(folder)
         manifest = _unpack(path, unpacked)
@@ -176,7 +188,7 @@ def _check_empty(settings: Settings) -> None:
                     )
     except exc.OperationalError as error:
         raise checks.UsageError(
-            f"the database {settings.url!r} cannot be reached: {error.orig}"
+            f"the database {told(settings.url)} cannot be reached: {error.orig}"
         ) from None
     finally:
         database.close()
@@ -279,12 +291,17 @@ def _count_on(
 ) -> None:
     """Counters of ids go on after the rows that were added.
 
-    Numbers of persons who have gone, but are in a draw, are given to nobody.
+    Numbers that a draw or the audit log tells of, though what they stood for
+    has gone, are given to nobody.
     """
+    subjects = connection.scalars(sa.select(tables["audit_log"].c.subject))
+    noted = [found for said in subjects if (found := _NOTED.fullmatch(said))]
     for table in tables.values():
         if "id" not in table.columns:
             continue
         most = connection.scalar(sa.select(sa.func.max(table.c.id))) or 0
+        of_table = {table.name, *_CALLED.get(table.name, ())}
+        most = max([most, *(int(n[2]) for n in noted if n[1] in of_table)])
         if table.name == "user":
             drawn = connection.scalars(
                 sa.select(tables["reward_draw"].c.tickets)

@@ -19,7 +19,8 @@ def order_review(alphas_NxK: ArrayLike, features_NxF: ArrayLike) -> np.ndarray:
 
     By FEAL's calibrated evidential uncertainty, of which a photo that is like
     one before it is put off (`learn.active.relax`). The same photos give the
-    same queue; of equal ones the first comes first.
+    same queue; of equal ones the first comes first. Where nothing is known of
+    a canteen yet, doubt tells little: have some labelled at random before.
 
     Args:
         alphas_NxK: Dirichlet parameters, positive.

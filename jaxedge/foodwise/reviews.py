@@ -33,7 +33,7 @@ from jaxedge.foodwise.tables import (
 SIZES = (64, 16, 4)
 WINDOW = SIZES[0]
 # Why an action waits that no look at its plate can settle.
-DOUBTS = ("campaign", "closed", "time", "code", "duplicate")
+_NOT_OF_PLATES = ("campaign", "closed", "time", "code", "duplicate")
 _FEATURES = 128
 _Row = TypeVarTuple("_Row")
 CHOICES = (*range(len(rules.CLASSES)), rules.SKIP)
@@ -42,8 +42,8 @@ CHOICES = (*range(len(rules.CLASSES)), rules.SKIP)
 def queue(session: Session, user: User, most: int = WINDOW) -> list[Photo]:
     """Photos for a reviewer, the one that teaches most first.
 
-    They wait for people or the network was unsure of them; neither their own
-    nor one on which they have voted.
+    Their actions wait for people, and nobody of `moderation` has decided about
+    them; neither their own nor one on which they have voted.
 
     Args:
         session: of the database.
@@ -101,11 +101,10 @@ def vote(
     """Keeps what a reviewer says, and settles the action if that decides.
 
     A clean plate that people see as clean counts and is verified; one on which
-    they see left-overs is turned down, and its points are taken back. A photo
-    of any other action never turns it down, and a photo about which people
-    disagree for good is no reason to: both count, without being verified. What
-    is in doubt for its time, its place or a photo seen before goes on waiting
-    for `moderation`.
+    they see left-overs is turned down. A photo of any other action never turns
+    it down, and a photo about which people disagree for good is no reason to:
+    both count, without being verified. What is in doubt for its time, its place
+    or a photo seen before goes on waiting for `moderation`.
 
     Args:
         session: that writes.
@@ -151,7 +150,7 @@ def _settle(
 ) -> None:
     if action.kind == "clean_plate" and label:
         verdicts.turn_down(session, action, at)
-    elif action.state == "counted" or action.reason not in DOUBTS:
+    elif action.reason not in _NOT_OF_PLATES:
         verdicts.count(session, action, of_campaign, at, verified=label == 0)
 
 
@@ -171,17 +170,12 @@ def _waiting(asked: sa.Select[*_Row], user: User) -> sa.Select[*_Row]:
     voted = sa.exists().where(
         ReviewVote.photo_id == Photo.id, ReviewVote.user_id == user.id
     )
-    unsure = sa.and_(
-        Action.state == "counted",
-        Grade.id.is_not(None),
-        Grade.decision.is_(None),
-    )
     return (
         asked.join(Action, Action.id == Photo.action_id)
         .outerjoin(Grade, Grade.photo_id == Photo.id)
         .outerjoin(Label, Label.photo_id == Photo.id)
         .where(
-            sa.or_(Action.state == "review", unsure),
+            Action.state == "review",
             Label.photo_id.is_(None),
             Photo.deleted_at.is_(None),
             Photo.user_id != user.id,
@@ -273,7 +267,6 @@ def export(session: Session) -> Iterator[str]:
 __all__ = [
     "Agreement",
     "CHOICES",
-    "DOUBTS",
     "agreement",
     "agreement_of",
     "export",

@@ -190,7 +190,11 @@ def may_repair(
     repaired: Collection[dt.date],
     rules: Rules,
 ) -> str:
-    """Why a day cannot be repaired, or ""; see `REPAIR_REASONS`."""
+    """Why a day cannot be repaired, or "".
+
+    Returns:
+        "used", "future", "old", "whole" or "".
+    """
     if len(repaired) >= rules.repairs:
         return "used"
     if day >= today:
@@ -200,9 +204,6 @@ def may_repair(
     if day in active or day in repaired or day.weekday() in rules.rest_days:
         return "whole"
     return ""
-
-
-REPAIR_REASONS = ("used", "future", "old", "whole")
 
 
 def tickets(active_days: int, rules: Rules) -> int:
@@ -277,7 +278,6 @@ __all__ = [
     "KINDS",
     "Logged",
     "MEALS",
-    "REPAIR_REASONS",
     "Rules",
     "SKIP",
     "Streak",

@@ -6,7 +6,7 @@ code made of the token, which another site cannot know.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 import datetime as dt
 import hashlib
 import hmac
@@ -18,8 +18,9 @@ from typing import Annotated, Any, NamedTuple
 import argon2
 from fastapi import Depends, HTTPException, Request
 from itsdangerous import BadSignature, URLSafeSerializer
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
+from jaxedge.foodwise import rooms
 from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.settings import Settings
 from jaxedge.foodwise.tables import ROLES, LoginSession, User, now
@@ -27,6 +28,8 @@ from jaxedge.foodwise.tables import ROLES, LoginSession, User, now
 COOKIE, VISIT = "foodwise", "foodwise_visit"
 DAYS = 30  # A session lasts.
 LEAST_LETTERS = 8  # Of a password.
+# Of codes: without what is read for each other; 31 of them.
+LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 HASHER = argon2.PasswordHasher()
 # Each takes 64 MiB and a core for a while.
 _HASHING = threading.Semaphore(4)
@@ -53,7 +56,11 @@ class NeedsLogin(Exception):
 
 
 class Guard:
-    """Signs, remembers and counts for one instance."""
+    """Signs, remembers and counts for one instance.
+
+    Attributes:
+        photos: where photos are read and graded.
+    """
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings, self._database = settings, database
@@ -61,6 +68,7 @@ class Guard:
         self._signer = URLSafeSerializer(self._secret, salt="session")
         self._seen: dict[tuple[str, str], deque[float]] = defaultdict(deque)
         self._lock = threading.Lock()
+        self.photos = rooms.Room()
 
     def sign(self, token: str) -> str:
         """The value of a cookie."""
@@ -104,12 +112,17 @@ class Guard:
         """Whose session it is; None for an unknown, old or suspended one."""
         if not token:
             return None
+        asked = (
+            select(User)
+            .join(LoginSession, LoginSession.user_id == User.id)
+            .where(
+                LoginSession.token_hash == hashed(token),
+                LoginSession.expires_at >= now(),
+                ~User.suspended,
+            )
+        )
         with self._database.read() as session:
-            found = session.get(LoginSession, hashed(token))
-            if found is None or found.expires_at < now():
-                return None
-            user = session.get(User, found.user_id)
-            return None if user is None or user.suspended else user
+            return session.scalars(asked).one_or_none()
 
     def allow(self, what: str, who: str, most: int) -> None:
         """Counts an attempt; raises status 429 beyond `most` a minute."""
@@ -168,8 +181,8 @@ def _nobody() -> str:
     return _NOBODY[0]
 
 
-def visitor(request: Request) -> Visitor:
-    """Dependency: who asks."""
+async def visitor(request: Request) -> Visitor:
+    """Dependency: who asks; as the next one on the loop, without a thread."""
     return request.state.visitor
 
 
@@ -205,10 +218,10 @@ async def form(request: Request) -> None:
         raise HTTPException(403, "stale_form")
 
 
-def at_least(role: str) -> Callable[..., User]:
+def at_least(role: str) -> Callable[..., Awaitable[User]]:
     """Dependency: someone of this role or a higher one of `tables.ROLES`."""
 
-    def found(asking: Annotated[Visitor, Depends(visitor)]) -> User:
+    async def found(asking: Annotated[Visitor, Depends(visitor)]) -> User:
         if asking.user is None:
             raise NeedsLogin
         if ROLES.index(asking.user.role) < ROLES.index(role):
@@ -228,6 +241,7 @@ __all__ = [
     "Guard",
     "HASHER",
     "LEAST_LETTERS",
+    "LETTERS",
     "NeedsLogin",
     "VISIT",
     "Visitor",

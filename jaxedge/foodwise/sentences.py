@@ -53,7 +53,7 @@ def date(day: dt.date, say: Say) -> str:
 
 def weekday(day: dt.date, say: Say) -> str:
     """Its name."""
-    return say(f"dashboard.weekday.{day.weekday()}")
+    return say(f"weekday.{day.weekday()}")
 
 
 def percent(part: float, whole: float) -> str:

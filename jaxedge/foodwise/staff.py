@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from jaxedge.core import checks
 from jaxedge.foodwise import audit
+from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import (
     ROLES,
     Canteen,
@@ -25,6 +26,8 @@ def find(session: Session, begins: str, most: int = 50) -> list[User]:
     asked = sa.select(User).order_by(
         sa.case((User.role == "participant", 1), else_=0), User.pseudonym
     )
+    if not begins.isprintable():  # PostgreSQL takes no NUL.
+        return []
     if begins:
         asked = asked.where(
             User.folded.startswith(begins.casefold(), autoescape=True)
@@ -55,7 +58,7 @@ def set_role(
         session.scalars(sa.select(Canteen.id).where(Canteen.id.in_(canteens)))
     )
     if known != set(canteens):
-        raise checks.UsageError("staff_gone")
+        raise Refused("staff_gone")
     session.execute(
         sa.delete(CanteenManager).where(CanteenManager.user_id == user.id)
     )
@@ -88,7 +91,7 @@ def set_trusted(
     """
     user = _other(session, actor, number)
     if trusted and user.role == "participant":
-        raise checks.UsageError("trust_reviewer")
+        raise Refused("trust_reviewer")
     user.trusted = trusted
     audit.note(session, actor, "trusted", f"user {user.id}", trusted=trusted)
     return user
@@ -160,23 +163,30 @@ def create(
 
 def _other(session: Session, actor: User, number: int) -> User:
     if number == actor.id:
-        raise checks.UsageError("not_oneself")
+        raise Refused("not_oneself")
     user = session.get(User, number)
     if user is None:
-        raise checks.UsageError("staff_gone")
+        raise Refused("staff_gone")
     return user
 
 
-def _not_last_admin(session: Session, user: User) -> None:
-    # All are held, so that two admins cannot remove each other at once.
+def other_admins(session: Session, user: User) -> bool:
+    """Whether another admin may log in; all are held until the commit.
+
+    So two admins cannot remove each other at once.
+    """
     admins = session.scalars(
         sa.select(User.id)
         .where(User.role == "admin", User.suspended.is_(False))
         .order_by(User.id)
         .with_for_update()
     ).all()
-    if not set(admins) - {user.id}:
-        raise checks.UsageError("last_admin")
+    return bool(set(admins) - {user.id})
+
+
+def _not_last_admin(session: Session, user: User) -> None:
+    if not other_admins(session, user):
+        raise Refused("last_admin")
 
 
 def _end_sessions(session: Session, user: User) -> None:
@@ -189,6 +199,7 @@ __all__ = [
     "create",
     "find",
     "may_remove",
+    "other_admins",
     "set_role",
     "set_suspended",
     "set_trusted",

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jaxedge.foodwise import (
+    choices,
     panels,
     panels_actions,
     sentences,
@@ -23,6 +24,7 @@ from jaxedge.foodwise import (
 )
 from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.panels import Asked, Panel
+from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import Canteen
 from jaxedge.foodwise.totals import Span
 
@@ -35,8 +37,14 @@ NAMES = (
     "actions",
     "your-turn",
 )
-_MOST_KEPT = 64
-_SECONDS = 60.0
+_MOST_KEPT = 256  # More than two years in two languages.
+_SECONDS = 600.0
+
+
+class NoWeek(Refused):
+    """A week of which nothing is known."""
+
+    status = 404
 
 
 class Told(NamedTuple):
@@ -83,12 +91,26 @@ class _Waste(NamedTuple):
     change: panels_actions.Change | None
 
 
+class _Edition(NamedTuple):
+    """Stories of the same data.
+
+    Attributes:
+        version: of the data.
+        weeks: Mondays to choose from, the latest first.
+        waste: by Monday and language.
+    """
+
+    version: Any
+    weeks: list[dt.date]
+    waste: dict[tuple[dt.date, str], _Waste]
+
+
 class _Kept:
-    """Stories of a database; one is made at a time."""
+    """The edition of a database; one story is made at a time."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.waste: dict[Any, _Waste] = {}
+        self.edition = _Edition(None, [], {})
 
 
 _KEPT: "weakref.WeakKeyDictionary[Database, _Kept]" = (
@@ -107,30 +129,44 @@ def story(
         wanted: any day of the week; None takes the latest that was weighed.
         today: after which nothing is shown.
         language: of its texts.
+
+    Raises:
+        NoWeek: for one in which nothing was weighed, but for this week.
     """
     with _LOCK:
         kept = _KEPT.setdefault(database, _Kept())
     with database.read() as session:
         # Whoever changes rows by hand, beside the application, is seen soon.
         soon = int(time.monotonic() / _SECONDS)
-        key = (wanted, today, language, soon, totals.waste_version(session))
-        waste = kept.waste.get(key)
+        version = (today, soon, totals.waste_version(session))
+        edition = kept.edition
+        if edition.version != version:
+            edition = _Edition(version, totals.weeks(session, today), {})
+            kept.edition = edition
+        weeks = edition.weeks
+        first = totals.monday(wanted or (weeks[0] if weeks else today))
+        if first not in (totals.monday(today), *weeks):
+            raise NoWeek("week_unknown")
+        key = (first, language)
+        waste = edition.waste.get(key)
         if waste is None:
             with kept.lock:
-                waste = kept.waste.get(key)
+                waste = edition.waste.get(key)
                 if waste is None:
-                    while len(kept.waste) >= _MOST_KEPT:
-                        del kept.waste[next(iter(kept.waste))]
-                    waste = _weighed(session, wanted, today, language)
-                    kept.waste[key] = waste
+                    while len(edition.waste) >= _MOST_KEPT:
+                        del edition.waste[next(iter(edition.waste))]
+                    waste = _weighed(session, *key, today, weeks)
+                    edition.waste[key] = waste
         return _with_actions(session, waste, today, language)
 
 
 def _weighed(
-    session: Session, wanted: dt.date | None, today: dt.date, language: str
+    session: Session,
+    first: dt.date,
+    language: str,
+    today: dt.date,
+    weeks: list[dt.date],
 ) -> _Waste:
-    weeks = totals.weeks(session, today)
-    first = totals.monday(wanted or (weeks[0] if weeks else today))
     asked = Asked(
         session,
         totals.week(first),
@@ -139,10 +175,12 @@ def _weighed(
         language,
         _names(session, language),
     )
-    campaign = totals.campaign_at(session, min(asked.week.last, today))
+    campaign = choices.campaign_on(session, min(asked.week.last, today))
     found = [*panels.amounts(asked), panels.when(asked), *panels.kinds(asked)]
-    shown = Span(first - (panels.WEEKS - 1) * totals.WEEK, asked.week.last)
-    made_up = totals.is_synthetic(session, shown)
+    change = panels_actions.changed(asked, campaign)
+    spans = [Span(first - (panels.WEEKS - 1) * totals.WEEK, asked.week.last)]
+    spans += [change.span] if change else []
+    made_up = any(totals.is_synthetic(session, span) for span in spans)
     made = Story(
         {panel.name: panel for panel in found},
         {panel.name: _tell(asked, panel) for panel in found},
@@ -153,7 +191,7 @@ def _weighed(
         asked.names,
         not weeks,
     )
-    return _Waste(made, panels_actions.changed(asked, campaign))
+    return _Waste(made, change)
 
 
 def _with_actions(
@@ -235,7 +273,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, float):
-        return f"{value:.6g}"
+        # Six digits that count; it stays a number, which is no formula.
+        short = float(f"{value:.6g}")
+        return int(short) if short.is_integer() else short
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
@@ -267,4 +307,4 @@ def shown(
     return str(value)
 
 
-__all__ = ["NAMES", "Story", "Told", "csv", "shown", "story"]
+__all__ = ["NAMES", "NoWeek", "Story", "Told", "csv", "shown", "story"]

@@ -84,6 +84,15 @@ def _fold_pseudonym(context: Any) -> str:
     return context.get_current_parameters()["pseudonym"].casefold()
 
 
+class Instance(Base):
+    """One row: the number that the instance's folder has, too."""
+
+    __tablename__ = "instance"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[str] = mapped_column(String(32))
+
+
 class User(Base):
     """A person by a pseudonym, or one of the staff."""
 
@@ -98,6 +107,8 @@ class User(Base):
         String(40), unique=True, default=_fold_pseudonym
     )
     password_hash: Mapped[str] = mapped_column(String(200))
+    # The staff made the password: it lets in once, to choose another.
+    password_once: Mapped[bool] = mapped_column(default=False)
     role: Mapped[str] = mapped_column(String(20), default="participant")
     # A reviewer whose vote decides alone.
     trusted: Mapped[bool] = mapped_column(default=False)
@@ -142,6 +153,8 @@ class Canteen(Base):
     open: Mapped[bool] = mapped_column(default=True)
     # Whether an action here needs the code that the canteen shows.
     needs_code: Mapped[bool] = mapped_column(default=False)
+    # How often the address of its screen was changed.
+    screen: Mapped[int] = mapped_column(default=0)
 
 
 class CanteenManager(Base):
@@ -185,6 +198,9 @@ class Campaign(Base):
     # Fields of `rules.Rules` that are not as its defaults.
     rules: Mapped[dict[str, Any]] = mapped_column(default=dict)
     synthetic: Mapped[bool] = mapped_column(default=False)
+    # SHA-256 of the draw's seed, told before the end; "" for none yet.
+    commitment: Mapped[str] = mapped_column(String(64), default="")
+    committed_at: Mapped[dt.datetime | None]
 
 
 class Team(Base):
@@ -298,6 +314,8 @@ class Action(Base):
     meal: Mapped[str] = mapped_column(String(20))
     kind: Mapped[str] = mapped_column(String(20))
     note: Mapped[str] = mapped_column(String(200), default="")
+    # Whether one of the staff has read the note.
+    note_seen: Mapped[bool] = mapped_column(default=False)
     at: Mapped[dt.datetime] = mapped_column(default=now)
     state: Mapped[str] = mapped_column(String(20), default="counted")
     # Why it got no points or went to people: a word, or none.
@@ -445,12 +463,11 @@ class RewardDraw(Base):
 
 
 class ModelVersion(Base):
-    """A taught network, in a folder of its own."""
+    """A taught network, in the folder of its name."""
 
     __tablename__ = "model_version"
 
     version: Mapped[str] = mapped_column(String(40), primary_key=True)
-    folder: Mapped[str] = mapped_column(String(200))
     metrics: Mapped[dict[str, Any]]
     active: Mapped[bool] = mapped_column(default=False)
     at: Mapped[dt.datetime] = mapped_column(default=now)
@@ -489,7 +506,7 @@ class AuditEntry(Base):
 __all__ = [
     "Action", "ApiToken", "AuditEntry", "Base", "Campaign", "Canteen",
     "CanteenManager", "Consent", "Equivalent", "Grade", "ImportBatch",
-    "Label", "LoginSession", "MealPeriod", "Membership", "ModelVersion",
-    "Photo", "PointsEntry", "ROLES", "ReviewVote", "RewardDraw", "STATES",
-    "StreakRepair", "Team", "User", "Utc", "WasteRecord", "now",
+    "Instance", "Label", "LoginSession", "MealPeriod", "Membership",
+    "ModelVersion", "Photo", "PointsEntry", "ROLES", "ReviewVote", "RewardDraw",
+    "STATES", "StreakRepair", "Team", "User", "Utc", "WasteRecord", "now",
 ]  # fmt: skip

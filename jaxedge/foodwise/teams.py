@@ -13,6 +13,7 @@ from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
 from jaxedge.foodwise.refusals import Refused
+from jaxedge.foodwise.security import LETTERS
 from jaxedge.foodwise.tables import (
     Campaign,
     Membership,
@@ -23,9 +24,7 @@ from jaxedge.foodwise.tables import (
 
 LEAST_NAME, MOST_NAME = 2, 40
 LEAST_SHOWN = 3  # Persons of a team.
-# Without letters and digits that are read for each other; 31^8 codes.
-_LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
-_CODE = 8
+_CODE = 8  # Letters of `security.LETTERS`: 31^8 codes.
 
 
 class TeamRow(NamedTuple):
@@ -79,7 +78,7 @@ def create(session: Session, user: User, campaign: Campaign, name: str) -> Team:
         raise Refused("team_name", least=LEAST_NAME, most=MOST_NAME)
     if of(session, user, campaign) is not None:
         raise Refused("team_already")
-    code = "".join(secrets.choice(_LETTERS) for _ in range(_CODE))
+    code = "".join(secrets.choice(LETTERS) for _ in range(_CODE))
     team = Team(campaign_id=campaign.id, name=said, code=code)
     try:
         with session.begin_nested():

@@ -13,13 +13,18 @@ from jaxedge.foodwise import rules
 from jaxedge.foodwise.tables import Action, PointsEntry, User
 
 
-def hold(session: Session, user_id: int | None) -> None:
-    """One at a time for a person: what they have is read, then changed."""
-    session.execute(
+def hold(session: Session, user_id: int | None) -> bool:
+    """One at a time for a person: what they have is read, then changed.
+
+    Returns:
+        False for nobody, such as one who has withdrawn meanwhile.
+    """
+    held = session.scalar(
         sa.select(User.id)
         .where(User.id == user_id)
         .with_for_update(key_share=True)
     )
+    return held is not None
 
 
 def count(

@@ -16,8 +16,15 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jaxedge.core import checks
-from jaxedge.foodwise import photos, security, words
-from jaxedge.foodwise.asking import Site, page, set_cookie, templates, to
+from jaxedge.foodwise import backup, identity, photos, security, words
+from jaxedge.foodwise.asking import (
+    Site,
+    asked_path,
+    page,
+    set_cookie,
+    templates,
+    to,
+)
 from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.pages import (
     account,
@@ -29,11 +36,14 @@ from jaxedge.foodwise.pages import (
     weigh_ins,
 )
 from jaxedge.foodwise.predictor import Predictor
+from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.settings import MOST_BODY, Settings, prepare
 from jaxedge.foodwise.tables import now
 
 _HERE = Path(__file__).parent
 _LOG = logging.getLogger(__name__)
+_HOUR_S = 3600
+_MOST_ERRORS = 50  # That are told of one request.
 _PAGES = (account, actions, admin, dashboard, me, review, weigh_ins)
 HEADERS = {
     "content-security-policy": (
@@ -61,9 +71,18 @@ def create_app(
         settings: of the instance.
         predictor: grades photos.
         database: None opens that of the settings.
+
+    Raises:
+        UsageError: for a folder of another instance than the database.
     """
     settings = prepare(settings)
     opened = database or Database(settings.url)
+    try:
+        identity.bind(settings, opened)
+    except BaseException:
+        if database is None:
+            opened.close()
+        raise
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -87,28 +106,31 @@ def create_app(
     app.mount("/static", StaticFiles(directory=_HERE / "static"), "static")
     for group in _PAGES:
         app.include_router(group.router)
-    app.middleware("http")(_around)
     app.add_middleware(_LimitBody)
+    app.middleware("http")(_around)  # The last one is around all others.
     app.add_exception_handler(security.NeedsLogin, _to_login)
     app.add_exception_handler(AnyHTTPException, _told)
     app.add_exception_handler(checks.UsageError, _usage)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _broken)
     return app
 
 
 async def _sweep(settings: Settings, database: Database) -> None:
-    """Removes photos whose time is over, at the start and every day."""
-
-    def once() -> None:
-        with database.write() as session:
-            photos.expire(session, settings, now())
-
+    """Removes what has had its time, at the start and every hour."""
+    steps: dict[str, Callable[[], object]] = {
+        "old photos": lambda: photos.expire(database, settings, now()),
+        "old backups": lambda: backup.sweep(settings, now()),
+        # Of who withdrew while somebody was reading.
+        "traces in the log": database.forget,
+    }
     while True:
-        try:
-            await run_in_threadpool(once)
-        except Exception:  # A full disk or a lost database: tomorrow again.
-            _LOG.exception("old photos could not be removed")
-        await asyncio.sleep(86_400)
+        for what, step in steps.items():
+            try:
+                await run_in_threadpool(step)
+            except Exception:  # A full disk or a lost database: soon again.
+                _LOG.exception("%s could not be removed", what)
+        await asyncio.sleep(_HOUR_S)
 
 
 async def _around(
@@ -173,8 +195,7 @@ async def _to_login(request: Request, error: Exception) -> Response:
         return JSONResponse({"detail": "log in first"}, 401)
     if request.headers.get("hx-request"):
         return Response(status_code=401, headers={"hx-redirect": "/login"})
-    wanted = request.url.path if request.method == "GET" else "/"
-    return to("/login", next=wanted)
+    return to("/login", next=asked_path(request))
 
 
 async def _told(request: Request, error: Exception) -> Response:
@@ -183,7 +204,21 @@ async def _told(request: Request, error: Exception) -> Response:
 
 
 async def _usage(request: Request, error: Exception) -> Response:
-    return _problem(request, 422, str(error))
+    if not isinstance(error, Refused):
+        return _problem(request, 422, str(error))
+    asking = getattr(request.state, "visitor", None)
+    told = error.told(asking.language if asking else words.LANGUAGES[0])
+    return _problem(request, error.status, told, told)
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    """An error of ours, which the log tells and the answer does not."""
+    return Response(
+        "Something broke here; try again later.",
+        500,
+        {**HEADERS, "cache-control": "no-store"},
+        media_type="text/plain",
+    )
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -191,20 +226,26 @@ async def _invalid(request: Request, error: Exception) -> Response:
     if request.url.path.startswith("/api/"):
         # What was sent is not sent back: it may be anything.
         kept = ("type", "loc", "msg")
-        told = [{k: e[k] for k in kept} for e in error.errors()]
+        told = [{k: e[k] for k in kept} for e in error.errors()[:_MOST_ERRORS]]
         return JSONResponse({"detail": told}, 422)
     return _problem(request, 422, "bad_form")
 
 
-def _problem(request: Request, status: int, what: str) -> Response:
-    """One line that says what was wrong: a key of the texts, or a sentence."""
+def _problem(
+    request: Request, status: int, what: str, told: str = ""
+) -> Response:
+    """One line that says what was wrong: a key of the texts, or a sentence.
+
+    Where both could be, `told` is a sentence for sure.
+    """
     if request.url.path.startswith("/api/") or not hasattr(
         request.state, "visitor"
     ):
         return JSONResponse({"detail": what}, status)
     language = request.state.visitor.language
     known = words.texts(language)
-    message = known.get(f"error.{what}") or known.get(f"error.{status}") or what
+    by_key = known.get(f"error.{what}") or known.get(f"error.{status}")
+    message = told or by_key or what
     return page(request, "problem.html", status, message=message)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
-from jaxedge.foodwise import audit, rules
+from jaxedge.foodwise import audit, rules, totals
 from jaxedge.foodwise.actions import hold
 from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import (
@@ -81,7 +81,7 @@ def week(
     missed = streak.missed
     if missed and rules.may_repair(missed, today, active, repaired, kept):
         missed = None
-    monday = today - dt.timedelta(days=today.weekday())
+    monday = totals.monday(today)
     by_day = _actions(session, user.id, campaign.id, monday)
     days = [monday + dt.timedelta(days=n) for n in range(7)]
     return Week(
@@ -245,47 +245,8 @@ def repair(
     session.flush()
 
 
-class Totals(NamedTuple):
-    """What all persons of a campaign did; only what counts.
-
-    Attributes:
-        persons: with an action.
-        actions: of all of them.
-        clean: of these, plates that were seen to be clean.
-        points: of all persons.
-    """
-
-    persons: int
-    actions: int
-    clean: int
-    points: int
-
-
-def totals(session: Session, campaign: Campaign) -> Totals:
-    """Of a campaign so far."""
-    counts = sa.select(
-        sa.func.count(Action.user_id.distinct()), sa.func.count(Action.id)
-    ).where(Action.campaign_id == campaign.id, Action.state == "counted")
-    persons, actions = session.execute(counts).one()
-    of_campaign = PointsEntry.campaign_id == campaign.id
-    clean = session.scalar(
-        sa.select(sa.func.count(PointsEntry.action_id.distinct()))
-        .join(Action, Action.id == PointsEntry.action_id)
-        .where(
-            of_campaign,
-            PointsEntry.reason == "verified",
-            Action.state == "counted",
-        )
-    )
-    total = session.scalar(
-        sa.select(sa.func.sum(PointsEntry.points)).where(of_campaign)
-    )
-    return Totals(persons, actions, clean or 0, total or 0)
-
-
 __all__ = [
     "Day",
-    "Totals",
     "Week",
     "active_days",
     "ledger",
@@ -293,6 +254,5 @@ __all__ = [
     "points",
     "repair",
     "repaired_days",
-    "totals",
     "week",
 ]

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jaxedge.core import checks
-from jaxedge.foodwise import audit, sheets
+from jaxedge.foodwise import audit, campaigns, sheets
+from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import (
     Canteen,
-    CanteenManager,
     ImportBatch,
     User,
     WasteRecord,
@@ -73,39 +73,29 @@ class Choice(NamedTuple):
     replace: bool = False
 
 
-def canteens_of(session: Session, user: User) -> dict[str, int]:
-    """Slug -> id of the canteens that a person may weigh for."""
-    asked = sa.select(Canteen.slug, Canteen.id).order_by(Canteen.slug)
-    if user.role != "admin":
-        asked = asked.join(CanteenManager).where(
-            CanteenManager.user_id == user.id
-        )
-    return {slug: key for slug, key in session.execute(asked)}
+class Sent(NamedTuple):
+    """Rows of a file before anything is asked of the database.
+
+    Attributes:
+        rows: how many there are.
+        good: those that can be read.
+        problems: of the others, and of those that disagree with one another.
+        digest: SHA-256 of all.
+    """
+
+    rows: int
+    good: list[WeighIn]
+    problems: list[Problem]
+    digest: str
 
 
-def take(
-    session: Session,
-    content: bytes,
-    today: dt.date,
-    allowed: dict[str, int],
-    choice: Choice,
-    *,
-    actor: User | None = None,
-    name: str = SOURCE,
-) -> Report:
-    """Reads a file and stores it, or says why not.
+def read(content: bytes, today: dt.date, allowed: dict[str, int]) -> Sent:
+    """Reads a file, which takes a while.
 
     Args:
-        session: to write by, unless `choice.dry`.
         content: CSV or JSON, see `sheets.read`.
         today: in the campaign's days.
         allowed: slug -> id of canteens that the rows may name.
-        choice: how.
-        actor: who sends it.
-        name: of the import.
-
-    Returns:
-        The report; `stored` tells whether anything was written.
 
     Raises:
         UsageError: for a file that cannot be read at all.
@@ -113,28 +103,52 @@ def take(
     lines = sheets.read(content, COLUMNS, NEEDED)
     if not lines:
         raise checks.UsageError("the file has a head but no rows; add some.")
-    return store(session, lines, today, allowed, choice, actor=actor, name=name)
+    return read_lines(lines, today, allowed)
+
+
+def read_lines(
+    lines: Sequence[sheets.Line], today: dt.date, allowed: dict[str, int]
+) -> Sent:
+    """As `read`, of rows that are no texts of a file any more."""
+    found = [read_line(line, today, allowed) for line in lines]
+    good = [row for row in found if isinstance(row, WeighIn)]
+    problems = [p for row in found if isinstance(row, list) for p in row]
+    return Sent(len(lines), good, problems + at_odds(good), _digest(lines))
 
 
 def store(
     session: Session,
-    lines: Sequence[sheets.Line],
-    today: dt.date,
-    allowed: dict[str, int],
+    sent: Sent,
     choice: Choice,
     *,
     actor: User | None = None,
     name: str = SOURCE,
 ) -> Report:
-    """As `take`, of rows that were read."""
+    """Stores what was read, or says why not.
+
+    Args:
+        session: to write by, unless `choice.dry`.
+        sent: by `read`.
+        choice: how.
+        actor: who sends it; None for a scale.
+        name: of the import.
+
+    Returns:
+        The report; `stored` tells whether anything was written.
+
+    Raises:
+        UsageError: where a canteen is the actor's no more.
+    """
+    canteens = {row.canteen for row in sent.good}
     if not choice.dry:
-        _lock(session, allowed.values())
-    found = [read_line(line, today, allowed) for line in lines]
-    good = [row for row in found if isinstance(row, WeighIn)]
-    problems = [p for row in found if isinstance(row, list) for p in row]
-    problems += at_odds(good)
+        _lock(session, canteens)
+    if actor is not None:
+        ours = {place.id for place in campaigns.managed(session, actor)}
+        if not canteens <= ours:
+            raise Refused("staff_gone")
+    problems = list(sent.problems)
     wrong = {problem.row for problem in problems}
-    plan = _compare(session, [r for r in good if r.row not in wrong])
+    plan = _compare(session, [r for r in sent.good if r.row not in wrong])
     if not choice.replace:
         problems += plan.conflicts
         wrong |= {problem.row for problem in plan.conflicts}
@@ -143,7 +157,7 @@ def store(
     recounted = plan.recounted if choice.replace else {}
     problems.sort(key=lambda p: p.row)
     report = Report(
-        len(lines),
+        sent.rows,
         len(new),
         sum(row.row not in wrong for row in plan.same),
         len(changed),
@@ -154,7 +168,7 @@ def store(
     if choice.dry or refused or not (new or changed):
         return report
     batch = _write(
-        session, new, changed, recounted, report, _Label(name, _digest(lines))
+        session, new, changed, recounted, report, _Label(name, sent.digest)
     )
     audit.note(
         session,
@@ -323,7 +337,7 @@ def history(session: Session, user: User, most: int = 20) -> list[ImportBatch]:
     """The latest imports, of a manager those of their canteens."""
     asked = sa.select(ImportBatch).order_by(ImportBatch.id.desc()).limit(most)
     if user.role != "admin":
-        own = set(canteens_of(session, user).values())
+        own = [place.id for place in campaigns.managed(session, user)]
         asked = asked.where(
             ImportBatch.id.in_(
                 sa.select(WasteRecord.batch_id).where(
@@ -334,11 +348,4 @@ def history(session: Session, user: User, most: int = 20) -> list[ImportBatch]:
     return list(session.scalars(asked))
 
 
-__all__ = [
-    "Choice",
-    "Report",
-    "canteens_of",
-    "history",
-    "store",
-    "take",
-]
+__all__ = ["Choice", "Report", "Sent", "history", "read", "read_lines", "store"]

@@ -312,7 +312,7 @@ def test_a_look_is_for_images_of_sites(key):
 
 
 def test_every_set_of_sites_can_be_loaded():
-    assert {*data.SITES} <= {*data.ON_DISK}
+    assert {*data.SITES} <= {*data.ON_DISK, *data.BUNDLED}
     assert data.sites_of("heart")[0] == "cleveland"
     with pytest.raises(UsageError, match="'hart'.*mean 'heart'"):
         data.sites_of("hart")

@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import rules, security, staff
+from jaxedge.foodwise import draws, rules, security, staff
 from jaxedge.foodwise.tables import (
     Action,
     ApiToken,
@@ -24,6 +24,7 @@ from jaxedge.foodwise.tables import (
 
 TODAY = rules.day_of(now(), rules.Rules())
 DAY = dt.timedelta(days=1)
+SEED = "lottery 7"  # Of the past campaign's draw.
 
 
 class Browser:
@@ -72,12 +73,17 @@ def staffed_people(app):
                     id=1, name="now", starts=TODAY - DAY, ends=TODAY + DAY
                 ),
                 Campaign(
-                    id=2, name="past", starts=TODAY - 9 * DAY, ends=TODAY - DAY
+                    id=2,
+                    name="past",
+                    starts=TODAY - 9 * DAY,
+                    ends=TODAY - DAY,
+                    commitment=draws.commitment(SEED),
+                    committed_at=now(),
                 ),
                 Equivalent(
                     id=1, name="e", factor=2.5, unit="kg", source="s", year=2020
                 ),
-                ModelVersion(version="v1", folder="v1", metrics={"acc": 0.934}),
+                ModelVersion(version="v1", metrics={"acc": 0.934}),
             ]
         )
         session.flush()

@@ -33,7 +33,7 @@ class FakePredictor:
             tuple(alpha),
             3 / total,
             level,
-            "dark" if image_HxWx3.mean() < 8 else "",
+            "too_dark" if image_HxWx3.mean() < 8 else "",
             self.version,
             0,
             tuple(b / 255 for b in digest),

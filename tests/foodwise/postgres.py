@@ -1,5 +1,6 @@
 """A PostgreSQL server of the tests' own, where it is installed."""
 
+import contextlib
 import os
 from pathlib import Path
 import pwd
@@ -44,6 +45,13 @@ def _free_port():
 @pytest.fixture(scope="session")
 def postgres():
     """Makes empty databases: each call returns the URL of a new one."""
+    with running("-c", "fsync=off") as make:
+        yield make
+
+
+@contextlib.contextmanager
+def running(*options):
+    """A server with these options; what it yields makes empty databases."""
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
@@ -62,7 +70,7 @@ def postgres():
         )  # fmt: skip
         server = subprocess.Popen(
             [programs / "postgres", "-D", folder, "-p", str(port), "-k", folder,
-             "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"],
+             "-c", "listen_addresses=127.0.0.1", *options],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
             **who,
         )  # fmt: skip

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import actions, database, photos, rules, tables, weeks
+from jaxedge.foodwise import (
+    actions,
+    database,
+    photos,
+    repeats,
+    rules,
+    tables,
+    weeks,
+)
 from jaxedge.foodwise.refusals import Refused
 from tests.foodwise.participants import (
     encoded,
@@ -62,17 +70,12 @@ def test_a_clean_plate_gives_more(session):
     assert photo.features == [0.5] * 128
 
 
-def test_some_left_is_counted_without_more(session):
-    scene = Scene(session)
-    assert scene.log(kind="clean_plate", shot=shot(1)).action.state == "counted"
-    assert scene.rows() == [(10, "action")]
-
-
 @pytest.mark.parametrize(
     "photo, kind, reason",
     [
         (shot(None), "clean_plate", "unsure"),
         (shot(0, "dark"), "clean_plate", "quality"),
+        (shot(1), "clean_plate", "left"),
         (shot(2), "clean_plate", "left"),
         (shot()._replace(grade=None), "clean_plate", "not_graded"),
         (shot(None), "shared", "unsure"),
@@ -87,9 +90,10 @@ def test_what_the_network_cannot_say_goes_to_people(
     assert scene.rows() == []
 
 
-def test_lots_left_turns_no_other_action_down(session):
+@pytest.mark.parametrize("left", [1, 2])
+def test_left_overs_turn_no_other_action_down(session, left):
     scene = Scene(session)
-    assert scene.log(kind="shared", shot=shot(2)).action.state == "counted"
+    assert scene.log(kind="shared", shot=shot(left)).action.state == "counted"
 
 
 def test_outside_the_campaigns_days_people_look(session):
@@ -205,6 +209,48 @@ def test_a_photo_that_was_undone_may_be_sent_again(session):
     again = actions.Shot(seen(), "a" * 32 + ".jpg", graded())
     assert scene.log(kind="clean_plate", shot=again).action.state == "counted"
     assert scene.points() == 15
+
+
+def test_only_what_came_since_is_compared_in_the_transaction(
+    session, monkeypatch
+):
+    scene = Scene(session)
+    for seed in range(3):
+        scene.log(kind="clean_plate", shot=shot(seed=seed))
+    compared = repeats.compare(session, scene.campaign.id, seen(4))
+    assert not compared.known
+    looked = []
+    real = repeats.among
+
+    def among(one, others):
+        looked.append(list(others))
+        return real(one, looked[-1])
+
+    monkeypatch.setattr(repeats, "among", among)
+    scene.log(kind="clean_plate", shot=shot(seed=4))
+    assert len(looked.pop()) == 3
+    sent = shot(seed=4)._replace(compared=compared)
+    assert scene.log(kind="clean_plate", shot=sent).action.reason == "duplicate"
+    assert looked == [[seen(4).phash]]
+    # Of another campaign all are looked at.
+    elsewhere = compared._replace(campaign_id=99)
+    sent = shot(seed=1)._replace(compared=elsewhere)
+    assert scene.log(kind="clean_plate", shot=sent).action.reason == "duplicate"
+
+
+def test_another_campaigns_photo_is_known_by_its_file(session):
+    scene = Scene(session)
+    scene.log(kind="clean_plate", shot=shot())
+    scene.campaign = tables.Campaign(
+        name="Autumn", starts=MONDAY, ends=MONDAY, rules={}
+    )
+    session.add(scene.campaign)
+    session.flush()
+    alike = photos.read(encoded(picture(), "PNG"))
+    sent = actions.Shot(alike, "f" * 32 + ".jpg", graded())
+    assert scene.log(kind="clean_plate", shot=sent).action.reason == ""
+    again = scene.log("tea", "clean_plate", shot=shot())
+    assert again.action.reason == "duplicate"
 
 
 def test_the_same_form_is_one_action(session):
@@ -359,11 +405,3 @@ def test_points_are_the_ledger_and_never_below_zero(base, acts):
         for action in logged:
             expected = held[action.id][2] if action.id in held else 0
             assert weeks.of_action(session, action.id) == expected
-        totals = weeks.totals(session, scene.campaign)
-        counted = [a for a in logged if a.state == "counted"]
-        assert totals == (
-            bool(counted),
-            len(counted),
-            sum(row[2] == 15 for row in held.values()),
-            scene.points(),
-        )

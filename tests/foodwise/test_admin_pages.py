@@ -7,6 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.foodwise import (
+    campaigns,
+    choices,
     codes,
     rules,
     security,
@@ -45,6 +47,7 @@ ROUTES = {
     "/draws": (None, "participant"),
     "/admin/campaigns": (None, "admin"),
     "/admin/people": (None, "admin"),
+    "/admin/teams": (None, "admin"),
     "/admin/people/0": (None, "admin"),
     "/admin/equivalents": (None, "admin"),
     "/admin/models": (None, "admin"),
@@ -62,6 +65,11 @@ ROUTES = {
     "POST /admin/campaigns": (CAMPAIGN, "admin"),
     "POST /admin/campaigns/1": (CAMPAIGN, "admin"),
     "POST /admin/campaigns/2/draw": ({"prizes": "1", "seed": "s"}, "admin"),
+    "POST /admin/campaigns/1/seed": ({}, "admin"),
+    "POST /admin/canteens/1/screen": ({}, "manager"),
+    "POST /admin/canteens/2/screen": ({}, "admin"),
+    "POST /admin/teams/1/delete": ({}, "admin"),
+    "POST /admin/people/0/password": ({}, "admin"),
     "POST /admin/people/0/role": ({"role": "reviewer"}, "admin"),
     "POST /admin/people/0/trusted": ({"on": "true"}, "admin"),
     "POST /admin/people/0/suspended": ({"on": "true"}, "admin"),
@@ -191,17 +199,37 @@ def test_campaigns_are_made_of_days_and_known_rules(app, staffed):
         {"name": "now"},
         {"name": " "},
         {"name": "x" * 81},
+        {"starts": "0001-01-01"},
+        {"ends": "9999-12-31"},
+        {"ends": "2201-01-01"},
     ):
         answer = admin.post(path, **{**good, "rules": given, **changed})
         assert answer.status_code == 422, changed
     same = one(app, sa.select(Campaign).where(Campaign.id == kept.id))
     for name in ("name", "starts", "ends", "rules"):
         assert getattr(same, name) == getattr(kept, name)
-    waits(app, staffed["participant"])
-    answer = admin.post(
-        "/admin/campaigns/1", name="now", starts=TODAY + DAY, ends=TODAY + DAY
-    )
+
+
+def test_a_campaigns_days_keep_the_actions_that_count(app, staffed):
+    admin = staffed["admin"]
+    late = waits(app, staffed["participant"], day=TODAY + 5 * DAY)
+    waits(app, staffed["participant"], "counted", day=TODAY + 6 * DAY)
+    waits(app, staffed["participant"], day=TODAY)
+
+    def moved(**days):
+        return admin.post("/admin/campaigns/1", name="now", **days)
+
+    # Nothing that counts is on a day of the campaign yet.
+    assert moved(starts=TODAY + DAY, ends=TODAY + 2 * DAY).is_redirect
+    assert moved(starts=TODAY, ends=TODAY + 5 * DAY).is_redirect
+    admin.post(f"/admin/moderation/{late}", choice="count")
+    answer = moved(starts=TODAY, ends=TODAY + DAY)
     assert words.say("en", "error.days_with_actions") in answer.text
+    # As the person reads it.
+    with app.state.site.database.write() as session:
+        session.get_one(User, admin.user.id).language = "zh-Hant"
+    answer = moved(starts=TODAY, ends=TODAY + DAY)
+    assert words.say("zh-Hant", "error.days_with_actions") in answer.text
 
 
 def test_canteens_have_hours_tokens_and_a_code(app, staffed):
@@ -216,6 +244,7 @@ def test_canteens_have_hours_tokens_and_a_code(app, staffed):
     for wrong in (
         {"tea_opens": "15:00"},
         {"tea_opens": "x", "tea_closes": "y"},
+        {"tea_opens": "15:00", "tea_closes": "15:00"},
     ):
         answer = manager.post("/admin/canteens/1/meals", **wrong)
         assert answer.status_code == 422
@@ -237,6 +266,78 @@ def test_canteens_have_hours_tokens_and_a_code(app, staffed):
     assert "<html" not in fragment.text and "<svg" in fragment.text
 
 
+def test_a_meal_may_end_past_midnight(app, staffed):
+    night = {"dinner_opens": "22:00", "dinner_closes": "02:00"}
+    answer = staffed["manager"].post("/admin/canteens/1/meals", **night)
+    assert answer.is_redirect
+    period = one(app, sa.select(MealPeriod))
+    assert (period.opens, period.closes) == (dt.time(22), dt.time(2))
+    for hour, served in ((21, False), (23, True), (1, True), (3, False)):
+        assert choices.within(dt.time(hour), period) is served
+
+
+def test_texts_that_no_database_takes_are_refused(app, staffed):
+    admin = staffed["admin"]
+    for path, fields in (
+        ("/admin/canteens/1", {"name": "n", "name_zh": "一\0"}),
+        ("/admin/canteens/1", {"name": "n\0"}),
+        ("/admin/equivalents/1", {**SAME, "name_zh": "\0"}),
+        ("/admin/campaigns/1/draw", {"prizes": "1", "seed": "\0"}),
+        ("/admin/people/0/role", {"role": "\0"}),
+    ):
+        assert admin.post(path, **fields).status_code == 422, path
+    shown = admin.get("/admin/people", params={"q": "the\0"})
+    assert shown.status_code == 200 and "the manager" not in shown.text
+    assert admin.get("/screen/%00/x").status_code == 404
+
+
+def test_a_canteens_screen_needs_no_log_in(app, client, staffed):
+    manager = staffed["manager"]
+
+    def address():
+        text = manager.get("/admin/canteens").text
+        (found,) = re.findall(r'href="(/screen/lg1/\w{32})"', text)
+        return found
+
+    first = address()
+    shown = client.get(first)
+    (code,) = re.findall(r"<strong>(\w{6})</strong>", shown.text)
+    guard, at = app.state.site.guard, now()
+    assert codes.valid(guard, "lg1", code, at, rules.Rules())
+    assert client.get(first, headers={"hx-request": "true"}).status_code == 200
+    for wrong in (
+        first[:-1], first + "0", first.upper(), "/screen/lg1/",
+        first.replace("lg1", "lg7"), first.replace("lg1", "lg9"),
+    ):  # fmt: skip
+        assert client.get(wrong).status_code == 404, wrong
+    # It lets nobody see or do anything else.
+    assert client.get("/admin").status_code == 303
+    manager.post("/admin/canteens/1/screen")
+    assert client.get(first).status_code == 404
+    assert address() != first and client.get(address()).status_code == 200
+    assert manager.post("/admin/canteens/2/screen").status_code == 403
+
+
+def test_a_screen_keeps_the_rules_of_what_is_logged(app, staffed):
+    """Between campaigns those of the last one, not others by default."""
+    site, slow = app.state.site, {"qr_seconds": 7200, "zone": "UTC"}
+    with site.database.write() as session:
+        session.get_one(Campaign, 1).starts = TODAY - 30 * DAY
+        session.get_one(Campaign, 1).ends = TODAY - 20 * DAY
+        session.get_one(Campaign, 2).rules = slow
+    with site.database.read() as session:
+        at = now()
+        found = choices.campaign_for(session, at)
+        assert found is not None and found.id == 2
+        assert campaigns.rules_at(session, at) == rules.read(slow)
+        # Six o'clock of the next day in Hong Kong.
+        evening = dt.datetime.combine(TODAY, dt.time(22), dt.UTC)
+        assert campaigns.today(session, evening) == TODAY
+    screen = staffed["manager"].get("/canteens/lg1/code").text
+    (code,) = re.findall(r"<strong>(\w{6})</strong>", screen)
+    assert codes.valid(site.guard, "lg1", code, at, rules.read(slow))
+
+
 @pytest.mark.parametrize("slug", ["", "A", "a b", "../a", "a--b", "x" * 41])
 def test_a_bad_short_name_is_told(app, staffed, slug):
     answer = staffed["admin"].post("/admin/canteens", name="n", slug=slug)
@@ -256,6 +357,10 @@ def test_comparisons_need_a_source(app, staffed):
     admin.post("/admin/equivalents/1/delete")
     answer = admin.post("/admin/equivalents/1/delete")
     assert words.say("en", "error.staff_gone") in answer.text
+
+
+def test_managers_find_the_weigh_ins(staffed):
+    assert 'href="/weigh-ins"' in staffed["manager"].get("/admin").text
 
 
 def test_untrusted_texts_are_escaped_and_counted(app, staffed):

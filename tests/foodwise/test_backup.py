@@ -149,6 +149,87 @@ def test_two_backups_of_a_second_are_two_files(instance):
     assert not first.exists() and second.exists()
 
 
+def test_old_backups_and_half_done_ones_are_swept(instance, tmp_path):
+    """As old as photos become in the campaign that keeps them longest."""
+    opened = database.Database(instance.url)
+    with opened.write() as session:
+        for n, days in enumerate((3, 8)):
+            session.add(
+                tables.Campaign(
+                    name=f"c{n}", starts=AT.date(), ends=AT.date(),
+                    rules={"photo_days": days},
+                )
+            )  # fmt: skip
+    opened.close()
+    at, paths = tables.now(), [make(instance) for _ in range(3)]
+    other = instance.backups / "mine.tar.gz"
+    other.write_bytes(b"")
+    for path, days in zip([*paths, other], (9, 7, 0, 99), strict=True):
+        os.utime(path, (0, at.timestamp() - days * 86400))
+    halves = []
+    for folder, name in (
+        (instance.backups, ".backup-a"),
+        (instance.folder, ".restore-a"),
+    ):
+        for part, hours in (("old", 7), ("young", 1)):
+            half = folder / f"{name}{part}"
+            half.mkdir()
+            (half / "tables.jsonl").write_text("of persons")
+            for path in (half / "tables.jsonl", half):
+                os.utime(path, (0, at.timestamp() - hours * 3600))
+            halves.append(half)
+    # A long one is still written to, though its folder is old.
+    os.utime(halves[0].parent / ".backup-ayoung", (0, 0))
+    assert backup.sweep(instance, at) == 1
+    assert [path.exists() for path in paths] == [False, True, True]
+    assert [half.exists() for half in halves] == [False, True, False, True]
+    assert other.exists()
+    assert backup.sweep(instance, at) == 0
+
+
+def test_a_photo_that_goes_meanwhile_is_not_missed(instance, monkeypatch):
+    """Between looking for it and opening it."""
+    fill(instance)
+    add = backup._add
+
+    def gone(archive, name, path):
+        if name.startswith("photos/"):
+            path.unlink()
+        return add(archive, name, path)
+
+    monkeypatch.setattr(backup, "_add", gone)
+    # And of a network that is being taught nothing is kept.
+    (instance.models / ".new-x").mkdir()
+    (instance.models / ".new-x" / "weights").write_bytes(b"half")
+    with tarfile.open(make(instance)) as archive:
+        names = archive.getnames()
+    assert names == ["tables.jsonl", "models/v1/part/weights", "manifest.json"]
+
+
+def test_numbers_that_the_audit_tells_of_are_given_to_nobody(
+    place, tmp_path, request
+):
+    """The last person of the draw is 99, and 123 has gone since."""
+    fill(place)
+    opened = database.Database(place.url)
+    with opened.write() as session:
+        for subject in ("user 123", "user 7", "user x", "campaign 900"):
+            session.add(tables.AuditEntry(what="deleted", subject=subject))
+    opened.close()
+    url = ""
+    if "postgresql" in place.url:
+        url = request.getfixturevalue("postgres")()
+    other = new(tmp_path, url)
+    restore.restore(make(place), other)
+    opened = database.Database(other.url)
+    with opened.write() as session:
+        made = tables.User(pseudonym="next", password_hash="z")
+        session.add(made)
+        session.flush()
+        assert made.id == 124
+    opened.close()
+
+
 def test_nothing_is_restored_over_anything(instance, tmp_path):
     fill(instance)
     path = make(instance)

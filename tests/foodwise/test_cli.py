@@ -2,10 +2,13 @@
 
 import datetime as dt
 import io
+import json
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
+import tarfile
 import types
 
 import pytest
@@ -47,6 +50,9 @@ MISTAKES = {
     "port": (["serve", "--port=99999"], "[0, 65535]"),
     "word": (["serve", "--port=high"], "'high'"),
     "grader": (["serve", "--grader=best"], "'best'"),
+    "proxy": (["serve", "--proxy=localhost"], "no address or network"),
+    "all proxies": (["serve", "--proxy=*"], "no address or network"),
+    "bits": (["serve", "--proxy=127.0.0.1,10.0.0.1/8"], "'10.0.0.1/8'"),
     "stray": (["backup", "x"], "x"),
     "name": (["create-admin"], "name"),
     "file": (["restore"], "file"),
@@ -121,6 +127,33 @@ def run(instance, *arguments):
     return commands.console([*arguments, f"--folder={instance.folder}"])
 
 
+def tarfile_member(path, name):
+    with tarfile.open(path) as archive:
+        return archive.extractfile(name).read()
+
+
+@pytest.mark.parametrize(
+    "flags, trusted",
+    [
+        ([], (False, "")),
+        (["--proxy=127.0.0.1,10.0.0.0/8"], (True, "127.0.0.1,10.0.0.0/8")),
+    ],
+)
+def test_a_proxy_is_believed_if_it_is_named(
+    instance, monkeypatch, flags, trusted
+):
+    """By uvicorn, which takes whose address it is from its headers."""
+    calls = []
+    monkeypatch.setattr(
+        "uvicorn.run", lambda app, **options: calls.append(options)
+    )
+    monkeypatch.setattr(cli.reviews, "warm_up", lambda: None)
+    assert run(instance, "serve", "--grader=none", *flags) == 0
+    (options,) = calls
+    names = ("proxy_headers", "forwarded_allow_ips")
+    assert tuple(options[name] for name in names) == trusted
+
+
 def test_backup_and_restore(instance, tmp_path, capsys):
     made = opened(instance.folder)
     with made.write() as session:
@@ -130,7 +163,11 @@ def test_backup_and_restore(instance, tmp_path, capsys):
     path = capsys.readouterr().out.removeprefix("backup: ").strip()
     other = instance._replace(folder=tmp_path / "other")
     assert run(other, "restore", path) == 0
-    assert "restored: 2 rows" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "restored: 2 rows" in told.out
+    # Whoever withdrew after it was made has come back with it.
+    made = json.loads(tarfile_member(path, "manifest.json"))["made"]
+    assert f"warning: whoever withdrew after {made} is there again" in told.err
     assert [user.pseudonym for user in users(other.folder)] == ["one"]
     assert run(other, "restore", path) == 2
     assert "is not empty" in capsys.readouterr().err
@@ -237,3 +274,17 @@ def test_passwords_come_from_a_line_of_the_input(instance, monkeypatch):
     with pytest.raises(checks.UsageError, match="5 letters"):
         commands.run(["create-admin", "x", f"--folder={instance.folder}"])
     assert users(instance.folder) == []
+
+
+def test_a_lost_password_is_replaced_by_one_that_works_once(
+    instance, monkeypatch, capsys
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO("a long password\n"))
+    assert run(instance, "create-admin", "boss") == 0
+    capsys.readouterr()
+    assert run(instance, "reset-password", "Boss") == 0
+    (password,) = re.findall("boss, password (.+)", capsys.readouterr().out)
+    (boss,) = users(instance.folder)
+    assert boss.password_once and security.right_password(boss, password)
+    assert run(instance, "reset-password", "nobody") == 2
+    assert "nobody is called 'nobody'" in capsys.readouterr().err

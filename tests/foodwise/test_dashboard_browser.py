@@ -30,7 +30,7 @@ ARGUMENTS = [
 @pytest.fixture
 def address(instance, monkeypatch):
     """A server of the made-up campaign, on a free port of this machine."""
-    monkeypatch.setattr(dashboard, "today", lambda: weighing.TODAY)
+    monkeypatch.setattr(dashboard, "today", lambda session: weighing.TODAY)
     app = web.create_app(instance)
     state = app.state.site
     replay.load(state.database, instance, 0, weighing.TODAY, pictures=0)

@@ -12,9 +12,18 @@ import re
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import charts, replay, sentences, series, stories, words
+from jaxedge.foodwise import (
+    charts,
+    panels,
+    replay,
+    sentences,
+    series,
+    stories,
+    words,
+)
 from jaxedge.foodwise.pages import dashboard
-from jaxedge.foodwise.tables import Campaign, WasteRecord
+from jaxedge.foodwise.pages import weigh_ins as weigh_in_pages
+from jaxedge.foodwise.tables import Campaign, Canteen, WasteRecord
 from jaxedge.foodwise.totals import Total
 from tests.foodwise import weighing
 
@@ -23,7 +32,7 @@ WEEK = dt.date(2026, 3, 9)
 
 @pytest.fixture
 def site(app, monkeypatch):
-    monkeypatch.setattr(dashboard, "today", lambda: weighing.TODAY)
+    monkeypatch.setattr(dashboard, "today", lambda session: weighing.TODAY)
     return app.state.site
 
 
@@ -114,9 +123,19 @@ def test_weeks_are_chosen(client, demo):
     assert re.search(r'value="2026-02-09" selected', text)
     # Before the campaign there is none to tell of.
     assert say("dashboard.say.no_campaign") in text
-    future = client.get("/?week=2030-01-07").text
-    nothing = say("dashboard.say.nothing", week="7 January 2030")
-    assert nothing in future
+    for unknown in ("2030-01-07", "2024-01-01"):
+        answer = client.get(f"/?week={unknown}")
+        assert answer.status_code == 404
+        assert say("error.week_unknown") in answer.text
+    # This week may be empty yet.
+    with demo.database.write() as session:
+        session.execute(
+            sa.delete(WasteRecord).where(
+                WasteRecord.day >= dt.date(2026, 3, 16)
+            )
+        )
+    text = client.get("/?week=2026-03-20").text
+    assert say("dashboard.say.nothing", week="16 March 2026") in text
     for week in ("x", "2026-13-01", "1999-01-01", "9999-12-31", "0001-01-01"):
         answer = client.get(f"/?week={week}")
         assert answer.status_code == 422 and say("error.week") in answer.text
@@ -126,6 +145,13 @@ def test_a_big_screen_has_the_same_panels(client, demo):
     text = client.get("/?view=screen").text
     assert 'class="screen"' in text
     assert [*sections(text)] == [*stories.NAMES]
+    # It is loaded anew by itself, and goes on to the next week with it.
+    assert '<meta http-equiv="refresh" content="300">' in text
+    usual = client.get("/").text
+    assert "http-equiv" not in usual
+    assert 'href="/?view=screen"' in usual
+    earlier = client.get("/?week=2026-03-02").text
+    assert 'href="/?view=screen&amp;week=2026-03-02"' in earlier
 
 
 def test_an_empty_instance_says_what_to_do(client, site):
@@ -260,6 +286,98 @@ def test_sums_are_asked_by_programs(client, demo):
     for path in ("waste", "actions/daily", "weigh-ins"):
         assert f"/api/v1/{path}" in paths
     assert "/" not in paths
+
+
+def test_a_week_is_summed_once_whichever_day_is_asked_for(
+    client, demo, monkeypatch
+):
+    made, weighed = [], stories._weighed
+
+    def counted(session, first, *more):
+        made.append(first)
+        return weighed(session, first, *more)
+
+    monkeypatch.setattr(stories, "_weighed", counted)
+    days = [*range(9, 16)]
+    for day in days:
+        path = f"/?week=2026-03-{day:02d}"
+        assert client.get(path).status_code == 200
+        assert client.get(f"/?week=2030-01-{day:02d}").status_code == 404
+    assert client.get("/").status_code == 200  # The same week.
+    assert made == [WEEK]
+
+
+def test_made_up_actions_are_marked(client, demo):
+    for since, until, told in (
+        ("2026-02-23", "2026-03-08", True),
+        ("2025-02-23", "2025-03-08", False),
+    ):
+        answer = client.get(
+            "/api/v1/actions/daily", params={"since": since, "until": until}
+        ).json()
+        assert answer["synthetic"] is told
+    with demo.database.write() as session:
+        session.execute(sa.update(Campaign).values(synthetic=False))
+    asked = {"since": "2026-02-23", "until": "2026-03-08"}
+    answer = client.get("/api/v1/actions/daily", params=asked).json()
+    assert answer["synthetic"] is False and len(answer["rows"]) == 14
+
+
+def test_an_old_made_up_line_marks_the_page(client, site):
+    """What a campaign is compared to may lie before the weeks shown."""
+    allowed = weighing.places(site.database, "north")
+    text = weighing.file_of(("north", "2026-03-09", "lunch", "rice", 900, 10))
+    weighing.take(site.database, text, allowed)
+    starts = dt.date(2026, 2, 2)
+    with site.database.write() as session:
+        session.add(
+            Campaign(name="C", starts=starts, ends=dt.date(2026, 3, 22))
+        )
+        row = WasteRecord(
+            canteen_id=allowed["north"], day=starts - dt.timedelta(days=40),
+            meal="lunch", category="rice", grams=900, source="synthetic",
+        )  # fmt: skip
+        session.add(row)
+    assert say("dashboard.synthetic") in client.get("/").text
+    with site.database.write() as session:
+        session.execute(
+            sa.update(WasteRecord)
+            .where(WasteRecord.source == "synthetic")
+            .values(day=starts - dt.timedelta(days=90))
+        )
+        session.add(Canteen(slug="new", name="New"))  # Told anew by that.
+    assert say("dashboard.synthetic") not in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(-1.5, "-1.5"), (-2.0, "-2"), (4_037_371.2, "4037370"), (1e-7, "1e-07"),
+     (100.0, "100"), (0.123456789, "0.123457"), ("-1+2", "'-1+2")],
+)  # fmt: skip
+def test_a_negative_number_of_a_file_is_one(client, demo, value, text):
+    story = stories.story(demo.database, None, weighing.TODAY, "en")
+    panel = panels.Panel(
+        "actions", "", (panels.Column("fit", "rate"),), [(value,)], []
+    )
+    told = stories.csv(story._replace(panels={"actions": panel}), "actions")
+    assert told.splitlines()[1] == f"{text},synthetic"
+
+
+def test_days_are_those_of_the_campaigns_clock(app, monkeypatch):
+    at = dt.datetime(2026, 3, 9, 21, tzinfo=dt.UTC)  # 5:00 in Hong Kong.
+    far = {"zone": "Pacific/Pago_Pago", "day_starts": 0}  # 10:00.
+    for module in (dashboard, weigh_in_pages):
+        monkeypatch.setattr(module, "now", lambda: at)
+        with app.state.site.database.write() as session:
+            assert module.today(session) == dt.date(2026, 3, 10)
+            session.add(
+                Campaign(
+                    name="C", starts=WEEK, ends=dt.date(2026, 3, 22), rules=far
+                )
+            )
+            session.flush()
+            assert module.today(session) == WEEK
+            session.rollback()
 
 
 def test_charts_fetch_and_run_nothing():

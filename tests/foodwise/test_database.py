@@ -6,13 +6,24 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 from alembic import command
 import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import database, reviews, staff
+from jaxedge.foodwise import (
+    actions,
+    database,
+    own_data,
+    photos,
+    repeats,
+    restore,
+    reviews,
+    settings,
+    staff,
+)
 from jaxedge.foodwise.tables import (
     Action,
     AuditEntry,
@@ -27,6 +38,7 @@ from jaxedge.foodwise.tables import (
     ReviewVote,
     User,
 )
+from tests.foodwise import scenes
 from tests.foodwise.postgres import postgres  # noqa: F401 - a fixture
 
 AT = dt.datetime(2026, 3, 3, 5, 0, tzinfo=dt.UTC)
@@ -73,6 +85,23 @@ def test_an_unreachable_database_is_named():
         database.migrate("postgresql+psycopg://nobody@127.0.0.1:1/none")
     with pytest.raises(checks.UsageError, match="cannot be opened"):
         database.Database("mysql://")
+
+
+def test_no_message_tells_the_password(tmp_path):
+    """Of the database: messages end in logs."""
+    there = "nobody:geheim@127.0.0.1:1/none?password=geheim"
+    url = f"postgresql+psycopg://{there}"
+    calls = [
+        lambda: database.migrate(url),
+        lambda: database.Database(f"mysql://{there}"),
+        lambda: database.Database("no url at all: geheim"),
+        lambda: restore._check_empty(settings.Settings(tmp_path, url)),
+    ]
+    settings.prepare(settings.Settings(tmp_path))
+    for call in calls:
+        with pytest.raises(checks.UsageError, match="the database") as told:
+            call()
+        assert "geheim" not in str(told.value)
 
 
 def fill(session):
@@ -151,6 +180,74 @@ def test_votes_at_the_same_time_settle_once(opened):
         points = sa.select(PointsEntry.points).order_by(PointsEntry.id)
         assert session.scalars(points).all() == [10, 5]
         assert session.scalars(sa.select(Action.state)).all() == ["counted"]
+
+
+def log(opened, name, shot, done=None):
+    """An action of a new person with a photo; returns its reason."""
+    with opened.write() as session:
+        user = session.scalars(
+            sa.select(User).where(User.pseudonym == name)
+        ).one()
+        campaign = session.get_one(Campaign, 1)
+        told = actions.Told(1, "lunch", "clean_plate", "form")
+        action = actions.log(session, user, campaign, told, AT, shot).action
+        if done:
+            done()
+        return action.reason
+
+
+def test_a_photo_that_two_send_together_counts_once(opened):
+    with opened.write() as session:
+        fill(session)
+        staff.create(session, "other", "x", "participant")
+    with opened.read() as session:
+        compared = repeats.compare(session, 1, scenes.seen())
+    shot = scenes.shot()._replace(compared=compared)
+    first = threading.Event()
+    reasons = {}
+
+    def second():
+        first.wait()
+        reasons["other"] = log(opened, "other", shot)
+
+    thread = threading.Thread(target=second)
+    thread.start()
+
+    def done():
+        # The other one waits now, or would not see this one.
+        first.set()
+        time.sleep(0.3)
+
+    reasons["eater"] = log(opened, "eater", shot, done)
+    thread.join()
+    assert reasons == {"eater": "", "other": "duplicate"}
+
+
+def test_what_is_being_logged_is_withdrawn_too(opened, tmp_path):
+    with opened.write() as session:
+        (eater, *_), _ = fill(session)
+    folder = settings.prepare(settings.Settings(tmp_path / "instance"))
+    kept = scenes.seen()
+    shot = scenes.shot()._replace(file=photos.keep(kept, folder.photos))
+    logged = threading.Event()
+
+    def withdraw():
+        logged.wait()
+        with opened.write() as session:
+            own_data.withdraw(session, folder, eater)
+
+    thread = threading.Thread(target=withdraw)
+    thread.start()
+
+    def done():
+        logged.set()
+        time.sleep(0.3)
+
+    log(opened, "eater", shot, done)
+    thread.join()
+    assert list(folder.photos.iterdir()) == []
+    with opened.read() as session:
+        assert session.scalars(sa.select(Photo)).all() == []
 
 
 def test_who_goes_takes_all_rows_along(opened):

@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from jaxedge.foodwise import (
     actions,
     audit,
+    database,
     own_data,
     people,
     photos,
     tables,
     words,
 )
+from jaxedge.foodwise.refusals import Refused
 from tests.foodwise.participants import (
     encoded,
     files,
@@ -182,6 +184,48 @@ def test_the_last_admin_stays(app, client):
         person(session, "second", role="admin")
     assert post(client, "/me/withdraw", "/me", sure="yes").status_code == 303
     assert number not in [user.id for user in rows(app, tables.User)]
+
+
+def test_an_admin_who_is_shut_out_is_no_other_admin(app, client):
+    staff(app, client, "admin")
+    with app.state.site.database.write() as session:
+        person(session, "second", role="admin", suspended=True)
+    answer = post(client, "/me/withdraw", "/me", sure="yes")
+    assert words.say("en", "error.erase_admin") in answer.text
+    assert len(rows(app, tables.User)) == 2
+
+
+def test_a_log_that_is_being_read_is_emptied_by_the_next_sweep(
+    instance, monkeypatch, caplog
+):
+    monkeypatch.setattr(database, "WAIT_S", 0.1)
+    base = database.Database(instance.url)
+    with base.write() as session:
+        user = person(session, "annabella")
+    reader = base.engine.connect()
+    reader.execute(sa.select(tables.User)).all()
+    with base.write() as session:
+        people.withdraw(session, instance, user)
+    assert "next sweep" in caplog.text
+    log = instance.folder / "foodwise.db-wal"
+    assert b"annabella" in log.read_bytes()
+    reader.close()
+    assert base.forget()
+    for path in instance.folder.iterdir():
+        if path.is_file():
+            assert b"annabella" not in path.read_bytes(), path
+    with pytest.raises(Refused, match="no longer exists"):
+        with base.write() as session:
+            people.withdraw(session, instance, user)
+    base.close()
+
+
+def test_every_connection_overwrites_what_it_deletes(instance):
+    base = database.Database(instance.url)
+    with base.read() as one, base.write() as two:
+        for session in (one, two):
+            assert session.scalar(sa.text("PRAGMA secure_delete")) == 1
+    base.close()
 
 
 def test_a_withdrawal_that_fails_can_be_made_again(app, client, monkeypatch):

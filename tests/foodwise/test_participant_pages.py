@@ -8,7 +8,15 @@ import re
 from fastapi.testclient import TestClient
 import pytest
 
-from jaxedge.foodwise import people, photos, tables, web, weeks, words
+from jaxedge.foodwise import (
+    people,
+    photos,
+    rooms,
+    tables,
+    web,
+    weeks,
+    words,
+)
 from jaxedge.foodwise.settings import CONSENT, MOST_PHOTO
 from tests.foodwise.conftest import FakePredictor
 from tests.foodwise.participants import (
@@ -520,6 +528,30 @@ def test_too_many_actions_have_to_wait(instance):
         join(client)
         tries = [log(client, place).status_code for _ in range(12)]
     assert tries == [200] * 10 + [429] * 2
+
+
+def test_who_sends_too_many_photos_at_once_is_told(app, anna, place):
+    room = app.state.site.guard.photos = rooms.Room(each=0)
+    answer = log(anna, place, "clean_plate", photo())
+    assert answer.status_code == 503
+    assert shown(answer, "error.photo_busy")
+    # Without a photo nobody waits.
+    assert log(anna, place).status_code == 200
+    room._each = 1
+    for _ in range(2):  # Whoever is done makes room, also after an error.
+        assert log(anna, place, "clean_plate", b"x").status_code == 422
+    assert log(anna, place, "clean_plate", photo()).status_code == 200
+
+
+def test_nobody_is_reminded_outside_of_the_campaign(app, anna, place):
+    post(anna, "/me/settings", "/me", language="en", notifications="true")
+    assert shown(anna.get("/me"), "me.reminder")
+    with app.state.site.database.write() as session:
+        spring = session.get(tables.Campaign, 1)
+        spring.ends = spring.starts
+    assert not shown(anna.get("/me"), "me.reminder")
+    log(anna, place)
+    assert not shown(anna.get("/me"), "me.reminder")
 
 
 def test_ledger_of_the_page_is_that_of_the_tables(app, anna, place):

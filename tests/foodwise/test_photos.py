@@ -2,17 +2,28 @@
 
 import datetime as dt
 import io
+import math
 import os
 import struct
+import threading
 import zlib
 
 import numpy as np
 from PIL import Image, ImageFile
 import pytest
+import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import actions, database, photos, tables
-from jaxedge.foodwise.refusals import Refused
+from jaxedge.foodwise import (
+    actions,
+    database,
+    identity,
+    photos,
+    settings,
+    tables,
+    web,
+)
+from jaxedge.foodwise.refusals import Busy, Refused
 from jaxedge.foodwise.settings import MOST_PHOTO
 from tests.foodwise.participants import (
     campaign,
@@ -230,7 +241,7 @@ def test_a_phones_second_picture_is_left_aside():
     frames[0].save(out, "MPO", save_all=True, append_images=frames[1:])
     found = photos.read(out.getvalue())
     first = photos.read(encoded(picture(seed=0)))
-    assert photos.alike(found.phash, first.phash)
+    assert photos.among(found.phash, [first.phash]) == [0]
 
 
 def test_a_jpeg_of_endless_scans_is_refused():
@@ -259,7 +270,7 @@ def test_the_same_photo_made_anew_is_alike(how, seed):
     again = photos.read(SAME[how](image))
     first = photos.read(encoded(image))
     assert again.sha256 != first.sha256
-    assert photos.alike(again.phash, first.phash)
+    assert photos.among(again.phash, [first.phash]) == [0]
 
 
 def test_other_plates_are_not_alike():
@@ -288,8 +299,8 @@ def test_blank_pictures_are_alike():
 
 def test_alike_counts_the_bits():
     none, most = "0" * 64, f"{2**photos.ALIKE - 1:064x}"
-    assert photos.alike(none, most)
-    assert not photos.alike(none, f"{2 ** (photos.ALIKE + 1) - 1:064x}")
+    more = f"{2 ** (photos.ALIKE + 1) - 1:064x}"
+    assert photos.among(none, [more, most]) == [1]
 
 
 def test_a_file_is_whole_and_has_a_name_of_ours(tmp_path):
@@ -335,6 +346,7 @@ def test_no_other_file_is_reached(tmp_path, name):
 def test_photos_go_after_a_while_and_once_they_are_labelled(instance):
     at = dt.datetime(2026, 3, 2, 4, tzinfo=dt.UTC)
     base = database.Database(instance.url)
+    identity.bind(instance, base)
     with base.write() as session:
         one = campaign(session, at.date(), at.date(), photo_days=7)
         place = canteen(session).id
@@ -356,8 +368,10 @@ def test_photos_go_after_a_while_and_once_they_are_labelled(instance):
     later = at + dt.timedelta(days=7)
     fresh.write_bytes(b"of an upload that goes on")
     os.utime(fresh, (later.timestamp(), later.timestamp()))
-    with base.write() as session:
-        assert photos.expire(session, instance, later) == 2
+    foreign = instance.photos / "holiday.jpg"
+    foreign.write_bytes(b"of somebody's own")
+    os.utime(foreign, (0, 0))
+    assert photos.expire(base, instance, later) == 2
     with base.read() as session:
         found = {p.file: p.deleted_at for p in session.query(tables.Photo)}
     assert found == {
@@ -366,5 +380,90 @@ def test_photos_go_after_a_while_and_once_they_are_labelled(instance):
         made[2].file: None,
     }
     left = {path.name for path in instance.photos.iterdir()}
-    assert left == {made[2].file, fresh.name}
+    assert left == {made[2].file, fresh.name, foreign.name}
+    assert photos.expire(base, instance, later) == 0
     base.close()
+
+
+def kept_photo(base, folder, at):
+    """A photo with its row; returns its file."""
+    with base.write() as session:
+        one = campaign(session, at.date(), at.date(), photo_days=7)
+        told = actions.Told(canteen(session).id, "lunch", "clean_plate", "x")
+        kept = photos.read(encoded(PLATE))
+        shot = actions.Shot(kept, photos.keep(kept, folder), graded())
+        actions.log(session, person(session), one, told, at, shot)
+    return folder / shot.file
+
+
+def test_files_go_without_holding_the_writer(instance, monkeypatch):
+    base = database.Database(instance.url)
+    at = dt.datetime(2026, 3, 2, 4, tzinfo=dt.UTC)
+    kept_photo(base, instance.photos, at)
+    removed = []
+
+    def slow(folder, *names):
+        removed.extend(names)
+        with base.write() as session:  # Another one, in the meantime.
+            assert session.scalar(sa.select(tables.Photo.deleted_at))
+
+    monkeypatch.setattr(database, "WAIT_S", 0.1)
+    monkeypatch.setattr(photos, "remove", slow)
+    assert photos.expire(base, instance, at + dt.timedelta(days=8)) == 1
+    assert len(removed) == 1
+    base.close()
+
+
+def test_another_instances_photos_are_left_alone(instance, _migrated):
+    at = dt.datetime(2026, 3, 2, 4, tzinfo=dt.UTC)
+    right = database.Database(instance.url)
+    file = kept_photo(right, instance.photos, at)
+    os.utime(file, (0, 0))
+    number = identity.bind(instance, right)
+    assert identity.bind(instance, right) == number
+    wrong = instance._replace(database=f"sqlite:///{instance.folder}/new.db")
+    (instance.folder / "new.db").write_bytes(_migrated)
+    empty = database.Database(wrong.url)
+    for _ in range(2):
+        with pytest.raises(checks.UsageError, match="another instance"):
+            photos.expire(empty, wrong, at)
+        with pytest.raises(checks.UsageError, match="another instance"):
+            web.create_app(wrong)
+        # Also once it belongs to another folder.
+        other = wrong._replace(folder=instance.folder / "other")
+        settings.prepare(other)
+        assert identity.bind(other, empty) != number
+    assert file.exists()
+    # A folder without its number, as after restoring, is told by its photos.
+    (instance.folder / "instance").unlink()
+    with pytest.raises(checks.UsageError, match="another instance"):
+        identity.bind(instance, empty)
+    assert identity.bind(instance, right) == number
+    assert photos.expire(right, instance, at) == 0
+    assert file.exists()
+    right.close(), empty.close()
+
+
+def test_what_is_no_jpeg_has_fewer_pixels():
+    side = math.isqrt(photos.MOST_WHOLE) + 1
+    assert refused(png_of(side, side)) == "photo_pixels"
+    assert refused(webp_of(side, side, b"VP8L")) == "photo_pixels"
+    image = Image.new("L", (side, side), 200)
+    out = io.BytesIO()
+    image.save(out, "JPEG")
+    assert photos.read(out.getvalue()).width == photos.SIDE
+    # The usual scans of a large JPEG are read, and no more than these.
+    out = io.BytesIO()
+    Image.new("RGB", (side, side)).save(out, "JPEG", progressive=True)
+    data = out.getvalue()
+    photos.read(data)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert refused(data[:-2] + scan * 20 + data[-2:]) == "photo_broken"
+
+
+def test_who_waits_too_long_to_be_read_is_told(monkeypatch):
+    monkeypatch.setattr(photos, "_DECODING", threading.Semaphore(0))
+    monkeypatch.setattr(photos, "_WAIT_S", 0.01)
+    with pytest.raises(Busy) as found:
+        photos.read(encoded(PLATE))
+    assert (found.value.key, found.value.status) == ("photo_busy", 503)

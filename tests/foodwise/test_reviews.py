@@ -117,21 +117,23 @@ def test_the_queue_is_blind_and_leaves_out_what_is_done(session):
     photo(session, meal="tea", state="undone")
     sure = photo(session, meal="breakfast", state="counted")
     sure.grade.decision = CLEAN
-    unsure = photo(session, who="other", state="counted")
+    other = photo(session, who="other")
+    # Somebody of the staff has let it count: that stands.
+    decided = photo(session, who="other", state="counted", meal="tea")
     session.flush()
     one = user(session, "one")
 
     def seen():
         return {found.id for found in reviews.queue(session, one)}
 
-    assert seen() == {theirs.id, unsure.id}
+    assert seen() == {theirs.id, other.id}
     assert reviews.left(session, one) == 2
     assert reviews.may_see(session, one, mine.id) is None
     vote(session, "one", theirs, rules.SKIP)
-    assert seen() == {unsure.id}
-    vote(session, "expert", unsure, CLEAN)
+    assert seen() == {other.id}
+    vote(session, "expert", other, CLEAN)
     assert seen() == set()
-    for again in (theirs, unsure, mine, gone, sure):
+    for again in (theirs, other, mine, gone, sure, decided):
         with pytest.raises(checks.UsageError, match="vote_gone"):
             vote(session, "one", again, CLEAN)
     with pytest.raises(checks.UsageError, match="bad_vote"):
@@ -187,22 +189,24 @@ def test_two_against_two_is_discarded_and_counts_unverified(session):
 
 
 def test_a_trusted_vote_decides_alone_and_turns_left_overs_down(session):
-    shown = photo(session, state="counted")
-    given = [(10, "action"), (5, "verified")]
-    for value, reason in given:
-        session.add(
-            PointsEntry(
-                user_id=shown.user_id,
-                campaign_id=1,
-                action_id=shown.action_id,
-                points=value,
-                reason=reason,
-            )
-        )
+    shown = photo(session)
     assert vote(session, "expert", shown, LOTS) == (LOTS, "trusted")
-    taken = [(-10, "rejected"), (-5, "rejected")]
-    assert points(session, shown) == given + taken
+    assert points(session, shown) == []
     assert shown.action.state == "rejected"
+
+
+def test_what_a_manager_decides_is_not_voted_on(session):
+    manager = staff.create(session, "boss", "x", "manager")
+    session.add(CanteenManager(user_id=manager.id, canteen_id=1))
+    shown = photo(session)
+    vote(session, "one", shown, SOME)
+    moderation.decide(session, manager, shown.action_id, "count", AT)
+    with pytest.raises(checks.UsageError, match="vote_gone"):
+        vote(session, "expert", shown, LOTS)
+    assert (shown.action.state, points(session, shown)) == (
+        "counted",
+        [(10, "action")],
+    )
 
 
 def test_left_overs_turn_down_nothing_but_clean_plates(session):
@@ -251,12 +255,12 @@ def test_moderation_is_of_ones_own_canteens(session):
     there, here = photo(session), photo(session, canteen_id=2, note="rude")
     found = [d.action.id for d in moderation.pending(session, manager)]
     assert found == [here.action_id]
-    with pytest.raises(checks.UsageError, match="staff_gone"):
+    with pytest.raises(checks.UsageError, match="not yours to change"):
         moderation.decide(session, manager, there.action_id, "count", AT)
     moderation.decide(session, manager, here.action_id, "hide_note", AT)
     assert (here.action.note, here.action.state) == ("", "review")
     here.action.state = "undone"
-    with pytest.raises(checks.UsageError, match="staff_gone"):
+    with pytest.raises(checks.UsageError, match="not yours to change"):
         moderation.decide(session, manager, here.action_id, "count", AT)
 
 

@@ -1,6 +1,7 @@
 """The staff's pages: persons, draws, networks, upkeep and the audit log."""
 
 import datetime as dt
+import hashlib
 import io
 import json
 import re
@@ -35,6 +36,7 @@ from jaxedge.foodwise.tables import (
 )
 from tests.foodwise.browsers import (  # noqa: F401 - with a fixture
     DAY,
+    SEED,
     TODAY,
     one,
     person,
@@ -81,7 +83,7 @@ def test_the_last_admin_stays(app, staffed):
             lambda: staff.set_suspended(session, second, first.id, True),
             lambda: staff.may_remove(session, second, first.id),
         ):
-            with pytest.raises(checks.UsageError, match="last_admin"):
+            with pytest.raises(checks.UsageError, match="last admin"):
                 act()
         staff.set_suspended(session, first, second.id, False)
         staff.set_role(session, second, first.id, "reviewer")
@@ -102,7 +104,7 @@ def test_who_is_suspended_is_out_and_loses_nothing(app, staffed):
 
 def test_a_draw_is_once_after_the_end_and_can_be_checked(app, staffed):
     admin = staffed["admin"]
-    path, form = "/admin/campaigns/2/draw", {"prizes": "2", "seed": "lottery 7"}
+    path, form = "/admin/campaigns/2/draw", {"prizes": "2", "seed": SEED}
     early = admin.post("/admin/campaigns/1/draw", **form)
     assert words.say("en", "error.draw_early") in early.text
     nobody = admin.post(path, **form)
@@ -114,11 +116,16 @@ def test_a_draw_is_once_after_the_end_and_can_be_checked(app, staffed):
             waits(app, browser, day=TODAY - (2 + day) * DAY, **past)
         waits(app, browser, day=TODAY - 2 * DAY, meal="tea", **past)
     waits(app, staffed["reviewer"], day=TODAY - 2 * DAY, **past)
+    # What was logged late is in nobody's way, and no ticket.
+    waits(app, people[0], day=TODAY + DAY, **past)
+    waits(app, people[0], campaign_id=2, day=TODAY)
     late = waits(app, people[0], campaign_id=2, day=TODAY - 3 * DAY)
     waiting = admin.post(path, **form)
     assert words.say("en", "error.draw_waiting") in waiting.text
     admin.post(f"/admin/moderation/{late}", choice="turn_down")
-    for wrong in ({"prizes": "0"}, {"prizes": "9999"}, {"seed": " "}):
+    for wrong in (
+        {"prizes": "0"}, {"prizes": "9999"}, {"seed": " "}, {"seed": "chosen"},
+    ):  # fmt: skip
         assert admin.post(path, **{**form, **wrong}).status_code == 422
     assert admin.post(path, **form).headers["location"] == "/draws"
     twice = admin.post(path, **form)
@@ -131,12 +138,50 @@ def test_a_draw_is_once_after_the_end_and_can_be_checked(app, staffed):
     )
     assert kept.winners == again
     shown = people[1].get("/draws").text
-    assert "lottery 7" in shown and not re.search(r"\(p\d\)", shown)
+    assert SEED in shown and not re.search(r"\(p\d\)", shown)
+    assert hashlib.sha256(kept.seed.encode()).hexdigest() in shown
     with app.state.site.database.read() as session:
         campaign = session.get_one(Campaign, 2)
         limited = campaign.rules | {"most_tickets": 2}
         campaign.rules = limited
         assert [*draws.tickets(session, campaign).values()] == [1, 2, 2, 2]
+
+
+def test_a_seed_is_fixed_before_the_end_and_shown_once(app, staffed):
+    admin, other = staffed["admin"], staffed["participant"]
+    path = "/admin/campaigns/1/seed"
+    assert other.post(path).status_code == 403
+    shown = admin.post(path).text
+    (first,) = re.findall(r'<code id="seed">(\w{32})</code>', shown)
+    shown = admin.post(path).text
+    (seed,) = re.findall(r'<code id="seed">(\w{32})</code>', shown)
+    told = hashlib.sha256(seed.encode()).hexdigest()
+    seen = other.get("/draws").text
+    assert told in seen and seed not in seen
+    assert hashlib.sha256(first.encode()).hexdigest() not in seen
+    assert seed not in admin.get("/draws").text + admin.get("/admin/audit").text
+    # Every change of it is in the audit.
+    with app.state.site.database.write() as session:
+        asked = sa.select(AuditEntry.detail).where(
+            AuditEntry.what == "seed_fixed"
+        )
+        details = session.scalars(asked).all()
+        assert [d["again"] for d in details] == [False, True]
+        assert details[1]["sha256"] == told
+        session.get_one(Campaign, 1).ends = TODAY - DAY
+        session.get_one(Campaign, 1).starts = TODAY - DAY
+        session.get_one(Campaign, 2).commitment = ""
+    waits(app, other, "counted", day=TODAY - DAY)
+    waits(app, other, "counted", day=TODAY - DAY, campaign_id=2)
+    late = admin.post(path)
+    assert words.say("en", "error.commit_late") in late.text
+    form = {"prizes": "1", "seed": first}
+    wrong = admin.post("/admin/campaigns/1/draw", **form)
+    assert words.say("en", "error.draw_other_seed") in wrong.text
+    never = admin.post("/admin/campaigns/2/draw", **form)
+    assert words.say("en", "error.draw_unfixed") in never.text
+    form["seed"] = seed
+    assert admin.post("/admin/campaigns/1/draw", **form).is_redirect
 
 
 def test_models_are_activated_and_rolled_back(app, staffed, monkeypatch):
@@ -159,6 +204,17 @@ def test_models_are_activated_and_rolled_back(app, staffed, monkeypatch):
     assert words.say("en", "error.few_labels") in few.text
 
 
+def test_a_network_is_warm_before_it_grades(instance, monkeypatch):
+    warm = []
+    grader = types.SimpleNamespace(warm_up=lambda: warm.append("compiled"))
+    fake = types.SimpleNamespace(Grader=lambda folder: grader)
+    monkeypatch.setitem(sys.modules, "jaxedge.foodwise.grader", fake)
+    monkeypatch.setattr("jaxedge.foodwise.grader", fake, raising=False)
+    (instance.models / "v1").mkdir()
+    assert models.load(instance, "v1") is grader
+    assert warm == ["compiled"]
+
+
 def test_retraining_is_noted_whether_it_works_or_not(app, staffed, monkeypatch):
     given = []
 
@@ -171,12 +227,23 @@ def test_retraining_is_noted_whether_it_works_or_not(app, staffed, monkeypatch):
     fake = types.SimpleNamespace(retrain=retrain)
     monkeypatch.setitem(sys.modules, "jaxedge.foodwise.grader", fake)
     monkeypatch.setattr("jaxedge.foodwise.grader", fake, raising=False)
+    database = app.state.site.database
     for n in range(models.LEAST_LABELS):
         waits(app, staffed["participant"], canteen_id=1 + n % 2)
-    with app.state.site.database.write() as session:
+    with database.write() as session:
         for n, photo in enumerate(session.scalars(sa.select(Photo))):
             photo.features = [n / 10] * 128
             session.add(Label(photo_id=photo.id, label=n % 3, how="votes"))
+    # Neither one that was taken back nor one that no network saw counts.
+    for state in ("undone", "counted"):
+        waits(app, staffed["participant"], state)
+    with database.write() as session:
+        *_, undone, unseen = session.scalars(sa.select(Photo)).all()
+        undone.features = [0.5] * 128
+        for photo in (undone, unseen):
+            session.add(Label(photo_id=photo.id, label=0, how="votes"))
+    with database.read() as session:
+        assert models.labels(session) == models.LEAST_LABELS == 10
     for _ in range(2):
         staffed["admin"].post("/admin/models/retrain")
     features_NxF, labels_N, canteens = given[0]

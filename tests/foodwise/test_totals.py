@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import replay, stories, totals
+from jaxedge.foodwise import choices, replay, stories, totals
 from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.tables import Campaign, Canteen, WasteRecord
 from tests.foodwise import weighing
@@ -96,9 +96,14 @@ def test_the_latest_campaign_that_had_begun(small):
                 Campaign(name=name, starts=day, ends=day, synthetic=False)
             )
     with small.read() as session:
-        found = totals.campaign_at(session, dt.date(2026, 3, 15))
+        found = choices.campaign_on(session, dt.date(2026, 3, 15))
         assert found is not None and found.name == "two"
-        assert totals.campaign_at(session, dt.date(2026, 3, 1)) is None
+        assert choices.campaign_on(session, dt.date(2026, 3, 1)) is None
+        # As an action would find it, if there is one at all.
+        for day in range(2, 20):
+            noon = dt.datetime(2026, 3, day, 4, tzinfo=dt.UTC)
+            found = choices.campaign_on(session, dt.date(2026, 3, day))
+            assert found is choices.campaign_for(session, noon)
 
 
 @pytest.fixture(scope="module")

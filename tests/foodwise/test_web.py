@@ -1,6 +1,10 @@
 """Headers, errors, sessions and forms around every page."""
 
+import asyncio
+import html
+import re
 import threading
+import urllib.parse
 
 from fastapi import Depends
 from fastapi.testclient import TestClient
@@ -9,6 +13,7 @@ import pytest
 from jaxedge.core.checks import UsageError
 from jaxedge.foodwise import asking, security, web, words
 from jaxedge.foodwise.database import Database
+from jaxedge.foodwise.refusals import Busy, Refused
 
 
 def test_every_answer_has_the_headers(client):
@@ -90,3 +95,64 @@ def test_old_photos_go_at_the_start(app, monkeypatch):
     monkeypatch.setattr(web.photos, "expire", lambda *given: swept.set())
     with TestClient(app):
         assert swept.wait(10)
+
+
+def test_the_sweep_goes_on_every_hour_whatever_fails(app, monkeypatch, caplog):
+    done, slept = [], []
+
+    def fail(*given):
+        done.append("photos")
+        raise OSError("the disk is gone")
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(web.photos, "expire", fail)
+    monkeypatch.setattr(web.backup, "sweep", lambda *g: done.append("backups"))
+    site = app.state.site
+    monkeypatch.setattr(site.database, "forget", lambda: done.append("log"))
+    monkeypatch.setattr(web.asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(web._sweep(site.settings, site.database))
+    assert done == ["photos", "backups", "log"] * 2
+    assert slept == [3600, 3600]
+    assert "old photos could not be removed" in caplog.text
+
+
+@pytest.mark.parametrize("language", words.LANGUAGES)
+def test_what_is_refused_is_told_in_ones_language(app, client, language):
+    def refuse():
+        raise Refused("team_name", least=2, most=40)
+
+    def busy():
+        raise Busy("photo_busy")
+
+    app.get("/refused")(refuse)
+    app.get("/busy")(busy)
+    header = {"accept-language": language}
+    answer = client.get("/refused", headers=header)
+    assert answer.status_code == 422
+    said = words.say(language, "error.team_name", least=2, most=40)
+    assert said in answer.text
+    answer = client.get("/busy", headers=header)
+    assert answer.status_code == 503
+    assert words.say(language, "error.photo_busy") in answer.text
+
+
+def test_who_is_led_to_log_in_keeps_what_was_asked_for(client):
+    asked = "/log?canteen=lg1&code=ABC123"
+    there = client.get(asked).headers["location"]
+    page = client.get(there)
+    kept = urllib.parse.quote(asked, safe="/")
+    assert f'href="/join?next={kept}"' in page.text
+    hidden = f'name="next" value="{html.escape(asked)}"'
+    assert hidden in page.text
+    page = client.get(f"/join?next={urllib.parse.quote(asked)}")
+    assert f'href="/login?next={kept}"' in page.text
+    assert hidden in page.text
+    # The other language, too, is the same page.
+    back = re.findall('name="next" value="([^"]+)"', page.text)[0]
+    assert html.unescape(back).startswith("/join?next=")
+    assert client.get("/login").text.count("?next=") == 0

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import sheets, weigh_ins, weigh_rows, words
+from jaxedge.foodwise import campaigns, sheets, weigh_ins, weigh_rows, words
 from jaxedge.foodwise.database import Database
 from jaxedge.foodwise.tables import ApiToken, AuditEntry, ImportBatch, now
 from jaxedge.foodwise.tables import WasteRecord as Waste
@@ -261,7 +261,8 @@ def test_no_file_of_ours_runs_a_formula(begin):
 def test_a_manager_weighs_for_own_canteens(database, allowed):
     user = weighing.staff(database, "mina", "manager", allowed["south"])
     with database.read() as session:
-        own = weigh_ins.canteens_of(session, user)
+        places = campaigns.managed(session, user)
+    own = {place.slug: place.id for place in places}
     assert own == {"south": allowed["south"]}
     report = weighing.take(database, weighing.file_of(ROW), own)
     assert said(report) == [(1, "canteen", "unknown")]
@@ -329,7 +330,7 @@ RECORD = {
 def test_a_scale_sends_its_canteen_alone(client, site, monkeypatch):
     from jaxedge.foodwise.pages import weigh_ins as page
 
-    monkeypatch.setattr(page, "today", lambda: weighing.TODAY)
+    monkeypatch.setattr(page, "today", lambda session: weighing.TODAY)
     allowed = weighing.places(site.database, "north", "south")
     bearer = weighing.token(site.database, allowed["south"])
 

@@ -60,8 +60,9 @@ def take(database, text, allowed, *, dry=False, skip=False, replace=False):
     """Sends a file."""
     content = text if isinstance(text, bytes) else text.encode()
     choice = weigh_ins.Choice(dry, skip, replace)
+    sent = weigh_ins.read(content, TODAY, allowed)
     with database.write() as session:
-        return weigh_ins.take(session, content, TODAY, allowed, choice)
+        return weigh_ins.store(session, sent, choice)
 
 
 def file_of(*rows):

@@ -6,18 +6,26 @@ from fastapi import APIRouter, Depends, Form, Request, Response
 from sqlalchemy.orm import Session
 
 from jaxedge.foodwise import people, security, words
-from jaxedge.foodwise.asking import Site, own_path, page, set_cookie, site, to
+from jaxedge.foodwise.asking import (
+    FORM,
+    Here,
+    Participant,
+    Site,
+    own_path,
+    page,
+    set_cookie,
+    to,
+)
 from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.settings import CONSENT
 from jaxedge.foodwise.tables import User
 
 router = APIRouter(include_in_schema=False)
-FORM = [Depends(security.form)]
-Here = Annotated[Site, Depends(site)]
 Asking = Annotated[security.Visitor, Depends(security.visitor)]
-Person = Annotated[User, Depends(security.at_least("participant"))]
 Text = Annotated[str, Form()]
 _START = "/log"
+# A whole campus may have one address: so many more than of one name there.
+_TIMES = 10
 
 
 @router.get("/join")
@@ -54,7 +62,8 @@ def join(
     next: Text = "",
 ) -> Response:
     """Joins and logs in."""
-    here.guard.allow("join", security.address(request), here.settings.attempts)
+    most = _TIMES * here.settings.attempts
+    here.guard.allow("join", security.address(request), most)
     name = pseudonym.strip()
     try:
         people.check_pseudonym(name)
@@ -76,9 +85,7 @@ def show_login(request: Request, asking: Asking, next: str = "") -> Response:
     """The form by which a person logs in."""
     if asking.user:
         return to(_after(next))
-    return page(
-        request, "account/login.html", problem="", pseudonym="", next=next
-    )
+    return _login(request, next=next)
 
 
 @router.post("/login", dependencies=FORM)
@@ -92,28 +99,107 @@ def login(
 ) -> Response:
     """Logs in: with a new token, whatever cookie came along."""
     name = pseudonym.strip()[:40]
-    most = here.settings.attempts
-    here.guard.allow("login", security.address(request), most)
-    here.guard.allow("login_name", name.casefold(), most)
-    with here.database.read() as session:
-        user = people.find(session, name) if name.isprintable() else None
-    right = security.right_password(user, people.sendable(password))
-    if not right or user is None or user.suspended:
-        key = "login_suspended" if right else "login_wrong"
-        told = Refused(key).told(asking.language)
-        return page(
-            request,
-            "account/login.html",
-            422,
-            problem=told,
-            pseudonym=name,
-            next=next,
-        )
+    try:
+        user = _known(request, here, name, password)
+    except Refused as refused:
+        told = refused.told(asking.language)
+        return _login(request, 422, told, name, next)
+    if user.password_once:
+        return _renew(request, name=name, next=next)
     with here.database.write() as session:
         token = _start(here, session, user, asking)
         agreed = people.agreed(session, user)
     after = to(_after(next)) if agreed else to("/consent", next=_after(next))
     return _logged_in(here, token, after)
+
+
+def _login(
+    request: Request,
+    status: int = 200,
+    problem: str = "",
+    name: str = "",
+    next: str = "",
+) -> Response:
+    return page(
+        request,
+        "account/login.html",
+        status,
+        problem=problem,
+        pseudonym=name,
+        next=next,
+    )
+
+
+def _known(request: Request, here: Site, name: str, password: str) -> User:
+    """Whose name and password they are; counts how often it is tried.
+
+    By the name at an address, so that nobody is shut out by others who try
+    theirs; and by either alone, so that no password is found from many.
+    """
+    most, there = here.settings.attempts, security.address(request)
+    said = name.casefold()
+    here.guard.allow("login", there, _TIMES * most)
+    here.guard.allow("login_name_there", f"{said}\0{there}", most)
+    here.guard.allow("login_name", said, _TIMES * most)
+    with here.database.read() as session:
+        user = people.find(session, name) if name.isprintable() else None
+    if not security.right_password(user, people.sendable(password)):
+        raise Refused("login_wrong")
+    assert user is not None  # As its password is right.
+    if user.suspended:
+        raise Refused("login_suspended")
+    return user
+
+
+def _renew(
+    request: Request,
+    status: int = 200,
+    problem: str = "",
+    name: str = "",
+    next: str = "",
+) -> Response:
+    return page(
+        request,
+        "account/renew.html",
+        status,
+        problem=problem,
+        pseudonym=name,
+        least=security.LEAST_LETTERS,
+        next=next,
+    )
+
+
+@router.get("/renew")
+def show_renew() -> Response:
+    """Nothing to be seen before a password of the staff was told."""
+    return to("/login")
+
+
+@router.post("/renew", dependencies=FORM)
+def renew(
+    request: Request,
+    here: Here,
+    asking: Asking,
+    pseudonym: Text = "",
+    password: Text = "",
+    new: Text = "",
+    next: Text = "",
+) -> Response:
+    """Takes a password of the staff, once, for another; and logs in."""
+    name = pseudonym.strip()[:40]
+    try:
+        user = _known(request, here, name, password)
+        people.check_password(new, name)
+        if new == password:
+            raise Refused("password_once")
+        made = security.hash_password(people.sendable(new))
+        with here.database.write() as session:
+            people.change_password(session, user.id, made)
+            token = _start(here, session, user, asking)
+    except Refused as refused:
+        told = refused.told(asking.language)
+        return _renew(request, 422, told, name, next)
+    return _logged_in(here, token, to(_after(next)))
 
 
 def _after(asked: str) -> str:
@@ -182,7 +268,7 @@ def show_consent(
 
 @router.post("/consent", dependencies=FORM)
 def consent(
-    here: Here, user: Person, consent: Text = "", next: Text = ""
+    here: Here, user: Participant, consent: Text = "", next: Text = ""
 ) -> Response:
     """Agrees to the text as it is now."""
     with here.database.write() as session:

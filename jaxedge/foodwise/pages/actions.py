@@ -1,5 +1,6 @@
 """Logging an action, and taking it back."""
 
+from collections.abc import AsyncIterator
 import logging
 import secrets
 from typing import Annotated
@@ -20,31 +21,38 @@ from jaxedge.foodwise import (
     choices,
     people,
     photos,
+    repeats,
     rules,
-    security,
     tables,
     weeks,
 )
-from jaxedge.foodwise.asking import Site, page, site, to
+from jaxedge.foodwise.asking import (
+    FORM,
+    Here,
+    Known,
+    Number,
+    Participant,
+    Site,
+    page,
+    picture,
+    site,
+    to,
+)
 from jaxedge.foodwise.predictor import Grade
 from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.settings import MOST_PHOTO
 from jaxedge.foodwise.tables import Action, Canteen, Photo, User
 
 router = APIRouter(include_in_schema=False)
-FORM = [Depends(security.form)]
-Here = Annotated[Site, Depends(site)]
-Person = Annotated[User, Depends(security.at_least("participant"))]
 Text = Annotated[str, Form()]
 _LOG = logging.getLogger(__name__)
-_MOST_ID = 2**31 - 1  # Of the databases' whole numbers.
 
 
 @router.get("/log")
 def show_log(
     request: Request,
     here: Here,
-    user: Person,
+    user: Participant,
     canteen: str = "",
     code: str = "",
 ) -> Response:
@@ -113,12 +121,23 @@ def _chosen(
     return known[0] if len(known) == 1 else None
 
 
-@router.post("/log", dependencies=FORM)
+async def _in_line(request: Request) -> AsyncIterator[None]:
+    """Dependency: a photo waits until it may be read."""
+    user = request.state.visitor.user
+    sent = (await request.form()).get("photo")
+    if user is None or not getattr(sent, "filename", ""):
+        yield
+        return
+    async with site(request).guard.photos.enter(user.id):
+        yield
+
+
+@router.post("/log", dependencies=[*FORM, Depends(_in_line, scope="function")])
 def log(
     request: Request,
     here: Here,
-    user: Person,
-    canteen: Annotated[int, Form()],
+    user: Participant,
+    canteen: Annotated[Known, Form()],
     meal: Text,
     kind: Text,
     once: Text,
@@ -128,8 +147,6 @@ def log(
 ) -> Response:
     """Keeps the action and answers how its photo was graded."""
     here.guard.allow("action", str(user.id), 10 * here.settings.attempts)
-    if not 0 < canteen <= _MOST_ID:
-        raise HTTPException(422, "bad_form")
     told = actions.Told(canteen, meal, kind, once, note, code[:40])
     shot = None
     with here.database.read() as session:
@@ -145,26 +162,35 @@ def log(
         language = request.state.visitor.language
         with here.database.read() as session:
             return _form(
-                request, session, user, 422, refused.told(language), told=told
+                request,
+                session,
+                user,
+                refused.status,
+                refused.told(language),
+                told=told,
             )
     with here.database.read() as session:
         return _answer(request, session, user, action_id)
 
 
 def _shoot(here: Site, data: bytes) -> actions.Shot:
-    """Reads, grades and keeps a photo: all that is slow."""
-    picture = photos.read(data)
-    grade = _grade(here, picture)
-    return actions.Shot(
-        picture, photos.keep(picture, here.settings.photos), grade
-    )
+    """Reads, grades, compares and keeps a photo: all that is slow."""
+    read = photos.read(data)
+    grade = _grade(here, read)
+    with here.database.read() as session:
+        campaign = choices.campaign_for(session, tables.now())
+        compared = (
+            repeats.compare(session, campaign.id, read) if campaign else None
+        )
+    file = photos.keep(read, here.settings.photos)
+    return actions.Shot(read, file, grade, compared)
 
 
-def _grade(here: Site, picture: photos.Picture) -> Grade | None:
+def _grade(here: Site, read: photos.Picture) -> Grade | None:
     if here.predictor is None:
         return None
     try:
-        return here.predictor.grade(picture.image_HxWx3)
+        return here.predictor.grade(read.image_HxWx3)
     except Exception:  # Whatever it was, people can grade the photo.
         _LOG.exception("a photo could not be graded")
         return None
@@ -216,11 +242,11 @@ def _answer(
 
 
 @router.post("/actions/{number}/undo", dependencies=FORM)
-def undo(request: Request, here: Here, user: Person, number: int) -> Response:
+def undo(here: Here, user: Participant, number: Number) -> Response:
     """Takes an own action back, photo and points."""
     here.guard.allow("action", str(user.id), 10 * here.settings.attempts)
     with here.database.write() as session:
-        action = actions.undo(session, user, _known(number), tables.now())
+        action = actions.undo(session, user, number, tables.now())
         if action is None:
             raise HTTPException(404, "404")
         file = action.photo.file if action.photo else None
@@ -229,29 +255,18 @@ def undo(request: Request, here: Here, user: Person, number: int) -> Response:
     return to("/me", done="undone")
 
 
-def _known(number: int) -> int:
-    """An id that a database can look for."""
-    if not 0 < number <= _MOST_ID:
-        raise HTTPException(404, "404")
-    return number
-
-
 @router.get("/photos/{number}")
-def show_photo(here: Here, user: Person, number: int) -> Response:
+def show_photo(here: Here, user: Participant, number: Number) -> Response:
     """An own photo; to reviewers, one that waits for people."""
     with here.database.read() as session:
-        photo = session.get(Photo, _known(number))
+        photo = session.get(Photo, number)
         if photo is None or photo.deleted_at is not None:
             raise HTTPException(404, "404")
         action = session.get_one(Action, photo.action_id)
     reviews = tables.ROLES.index(user.role) >= tables.ROLES.index("reviewer")
     if photo.user_id != user.id and not (reviews and action.state == "review"):
         raise HTTPException(404, "404")
-    try:
-        found = photos.path(here.settings.photos, photo.file).read_bytes()
-    except FileNotFoundError:  # It expired just now.
-        raise HTTPException(404, "404") from None
-    return Response(found, media_type="image/jpeg")
+    return picture(here, photo.file)
 
 
 __all__ = ["router"]

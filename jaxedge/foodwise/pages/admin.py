@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import (
     APIRouter,
     BackgroundTasks,
-    Depends,
     Form,
     HTTPException,
     Request,
@@ -22,14 +21,11 @@ from jaxedge.foodwise import (
     moderation,
     photos,
     reviews,
-    rules,
-    security,
 )
-from jaxedge.foodwise.asking import Site, page, site, to
+from jaxedge.foodwise.asking import FORM, Admin, Here, Manager, Site, page, to
 from jaxedge.foodwise.pages import admin_people, admin_places
 from jaxedge.foodwise.tables import (
     AuditEntry,
-    Campaign,
     ModelVersion,
     User,
     now,
@@ -38,10 +34,6 @@ from jaxedge.foodwise.tables import (
 router = APIRouter(include_in_schema=False)
 router.include_router(admin_people.router)
 router.include_router(admin_places.router)
-Manager = Annotated[User, Depends(security.at_least("manager"))]
-Admin = Annotated[User, Depends(security.at_least("admin"))]
-Here = Annotated[Site, Depends(site)]
-FORM = [Depends(security.form)]
 AUDIT_ROWS = 50
 
 
@@ -49,13 +41,11 @@ AUDIT_ROWS = 50
 def home(request: Request, user: Manager, here: Here) -> Response:
     """What waits, and where to go."""
     with here.database.read() as session:
-        doubts = moderation.pending(session, user)
-        waiting = sum(doubt.action.state == "review" for doubt in doubts)
         return page(
             request,
             "admin/home.html",
-            waiting=waiting,
-            notes=len(doubts) - waiting,
+            waiting=moderation.count(session, user, "waiting"),
+            notes=moderation.count(session, user, "notes"),
             photos=reviews.left(session, user),
             canteens=campaigns.managed(session, user),
             version=here.predictor.version if here.predictor else None,
@@ -73,20 +63,11 @@ def _backups(here: Site) -> list[str]:
 @router.post("/admin/retention", dependencies=FORM)
 def retention(user: Admin, here: Here) -> Response:
     """Deletes photos, and backups that would outlive them."""
+    gone = photos.expire(here.database, here.settings, now())
     with here.database.write() as session:
-        gone = photos.expire(session, here.settings, now())
         audit.note(session, user, "retention", photos=gone)
-        days = _longest(
-            [rules.read(c.rules) for c in session.scalars(sa.select(Campaign))]
-        )
-    backup.prune(here.settings, days, now())
+    backup.sweep(here.settings, now())
     return to("/admin", done="retention", n=gone)
-
-
-def _longest(of_campaigns: list[rules.Rules]) -> int:
-    return max(
-        [r.photo_days for r in of_campaigns] or [rules.Rules().photo_days]
-    )
 
 
 @router.post("/admin/backup", dependencies=FORM)

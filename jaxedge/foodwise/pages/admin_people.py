@@ -1,23 +1,36 @@
-"""Persons, their roles and data, doubtful actions, and the draw."""
+"""Persons, their roles and data, doubtful actions, teams, and the draw."""
 
+import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from jaxedge.core import checks
 from jaxedge.foodwise import (
+    asking,
     audit,
     draws,
     moderation,
     own_data,
-    photos,
-    rules,
+    people,
     security,
     staff,
 )
-from jaxedge.foodwise.asking import Site, page, site, to
+from jaxedge.foodwise.asking import (
+    FORM,
+    MOST_ID,
+    Admin,
+    Here,
+    Known,
+    Manager,
+    Number,
+    Participant,
+    Site,
+    page,
+    to,
+)
+from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import (
     ROLES,
     Campaign,
@@ -29,13 +42,9 @@ from jaxedge.foodwise.tables import (
 )
 
 router = APIRouter(include_in_schema=False)
-Participant = Annotated[User, Depends(security.at_least("participant"))]
-Manager = Annotated[User, Depends(security.at_least("manager"))]
-Admin = Annotated[User, Depends(security.at_least("admin"))]
-Here = Annotated[Site, Depends(site)]
-FORM = [Depends(security.form)]
 Text = Annotated[str, Form(max_length=400)]
 Box = Annotated[bool, Form()]
+After = Annotated[int, Query(ge=0, le=MOST_ID)]
 
 
 @router.get("/admin/people")
@@ -50,7 +59,7 @@ def show_people(
 
 @router.get("/admin/people/{number}")
 def show_person(
-    request: Request, number: int, user: Admin, here: Here
+    request: Request, number: Number, user: Admin, here: Here
 ) -> Response:
     """A person's role, and what may be done."""
     with here.database.read() as session:
@@ -79,11 +88,11 @@ def show_person(
 
 @router.post("/admin/people/{number}/role", dependencies=FORM)
 def change_role(
-    number: int,
+    number: Number,
     user: Admin,
     here: Here,
     role: Text,
-    canteens: Annotated[list[int] | None, Form()] = None,
+    canteens: Annotated[list[Known] | None, Form()] = None,
 ) -> Response:
     """Another role; a manager's canteens."""
     with here.database.write() as session:
@@ -93,7 +102,7 @@ def change_role(
 
 @router.post("/admin/people/{number}/trusted", dependencies=FORM)
 def change_trusted(
-    number: int, user: Admin, here: Here, on: Box = False
+    number: Number, user: Admin, here: Here, on: Box = False
 ) -> Response:
     """Whether a vote decides alone."""
     with here.database.write() as session:
@@ -103,7 +112,7 @@ def change_trusted(
 
 @router.post("/admin/people/{number}/suspended", dependencies=FORM)
 def change_suspended(
-    number: int, user: Admin, here: Here, on: Box = False
+    number: Number, user: Admin, here: Here, on: Box = False
 ) -> Response:
     """Whether a person is shut out."""
     with here.database.write() as session:
@@ -112,7 +121,7 @@ def change_suspended(
 
 
 @router.post("/admin/people/{number}/export", dependencies=FORM)
-def export(number: int, user: Admin, here: Here) -> Response:
+def export(number: Number, user: Admin, here: Here) -> Response:
     """All that is kept of a person, who asked for it."""
     with here.database.read() as session:
         person = session.get(User, number)
@@ -129,49 +138,131 @@ def export(number: int, user: Admin, here: Here) -> Response:
     )
 
 
+@router.post("/admin/people/{number}/password", dependencies=FORM)
+def reset_password(
+    request: Request, number: Number, user: Admin, here: Here
+) -> Response:
+    """A password that works once; this answer alone shows it."""
+    if number == user.id:
+        raise Refused("not_oneself")
+    made = secrets.token_urlsafe(9)
+    hashed = security.hash_password(made)
+    with here.database.write() as session:
+        person = session.get(User, number)
+        if person is None:
+            raise HTTPException(404, "404")
+        people.reset_password(session, user, person, hashed)
+    return page(request, "account/reset.html", person=person, password=made)
+
+
 @router.post("/admin/people/{number}/delete", dependencies=FORM)
-def delete(number: int, user: Admin, here: Here, pseudonym: Text) -> Response:
+def delete(
+    number: Number, user: Admin, here: Here, pseudonym: Text
+) -> Response:
     """Removes a person with all that is theirs, who asked for it."""
     with here.database.write() as session:
         person = staff.may_remove(session, user, number)
         if pseudonym != person.pseudonym:
-            raise checks.UsageError("wrong_pseudonym")
+            raise Refused("wrong_pseudonym")
         audit.note(session, user, "deleted", f"user {number}")
         own_data.withdraw(session, here.settings, person)
     return to("/admin/people")
 
 
 @router.get("/admin/moderation")
-def show_doubts(request: Request, user: Manager, here: Here) -> Response:
-    """Actions that wait for a person, and notes."""
+def show_doubts(
+    request: Request,
+    user: Manager,
+    here: Here,
+    kind: str = moderation.KINDS[0],
+    after: After = 0,
+) -> Response:
+    """Actions that wait for a person, or notes, page by page."""
     with here.database.read() as session:
-        doubts = moderation.pending(session, user)
-    return page(request, "admin/moderation.html", doubts=doubts)
+        doubts = moderation.pending(
+            session, user, kind, after, moderation.MOST + 1
+        )
+        counts = {k: moderation.count(session, user, k)
+                  for k in moderation.KINDS}  # fmt: skip
+    shown = doubts[: moderation.MOST]
+    return page(
+        request,
+        "admin/moderation.html",
+        doubts=shown,
+        kind=kind,
+        counts=counts,
+        after=after,
+        more=shown[-1].action.id if len(doubts) > len(shown) else None,
+    )
 
 
 @router.get("/admin/moderation/{number}/photo")
-def show_photo(number: int, user: Manager, here: Here) -> Response:
+def show_photo(number: Number, user: Manager, here: Here) -> Response:
     """The photo of an action that waits, for those who decide about it."""
     with here.database.read() as session:
-        for doubt in moderation.pending(session, user):
-            if doubt.action.id == number and doubt.photo:
-                path = photos.path(here.settings.photos, doubt.photo.file)
-                if path.is_file():
-                    return FileResponse(path, media_type="image/jpeg")
-    raise HTTPException(404, "404")
+        photo = moderation.photo(session, user, number)
+    if photo is None:
+        raise HTTPException(404, "404")
+    return asking.picture(here, photo.file)
 
 
 @router.post("/admin/moderation/{number}", dependencies=FORM)
-def decide(number: int, user: Manager, here: Here, choice: Text) -> Response:
+def decide(
+    number: Number,
+    user: Manager,
+    here: Here,
+    choice: Text,
+    kind: Text = moderation.KINDS[0],
+    after: Annotated[int, Form(ge=0, le=MOST_ID)] = 0,
+) -> Response:
     """Lets an action count, or turns it down, or removes its note."""
     with here.database.write() as session:
         moderation.decide(session, user, number, choice, now())
-    return to("/admin/moderation")
+    return to("/admin/moderation", kind=kind, after=after)
+
+
+@router.get("/admin/teams")
+def show_teams(
+    request: Request, user: Admin, here: Here, after: After = 0
+) -> Response:
+    """Names of teams, page by page."""
+    with here.database.read() as session:
+        found = moderation.teams(session, after, moderation.MOST + 1)
+    shown = found[: moderation.MOST]
+    more = shown[-1].team.id if len(found) > len(shown) else None
+    return page(request, "admin/teams.html", teams=shown, more=more)
+
+
+@router.post("/admin/teams/{number}/delete", dependencies=FORM)
+def drop_team(number: Number, user: Admin, here: Here) -> Response:
+    """Removes a team, for its name."""
+    with here.database.write() as session:
+        moderation.drop_team(session, user, number)
+    return to("/admin/teams")
+
+
+@router.post("/admin/campaigns/{number}/seed", dependencies=FORM)
+def fix_seed(
+    request: Request, number: Number, user: Admin, here: Here
+) -> Response:
+    """Fixes the seed of a draw to come: this answer alone shows it."""
+    with here.database.write() as session:
+        campaign = _campaign(session, number)
+        seed = draws.commit(session, user, campaign, now())
+        name = campaign.name
+    return _draws(request, user, here, seed, name)
+
+
+def _campaign(session: Session, number: int) -> Campaign:
+    found = session.get(Campaign, number)
+    if found is None:
+        raise HTTPException(404, "404")
+    return found
 
 
 @router.post("/admin/campaigns/{number}/draw", dependencies=FORM)
 def draw(
-    number: int,
+    number: Number,
     user: Admin,
     here: Here,
     prizes: Annotated[int, Form()],
@@ -179,9 +270,7 @@ def draw(
 ) -> Response:
     """Draws who wins, once the campaign is over."""
     with here.database.write() as session:
-        campaign = session.get(Campaign, number)
-        if campaign is None:
-            raise HTTPException(404, "404")
+        campaign = _campaign(session, number)
         draws.draw(session, user, campaign, prizes, seed, now())
     return to("/draws")
 
@@ -192,6 +281,13 @@ def show_draws(request: Request, user: Participant, here: Here) -> Response:
 
     A name is shown of those alone who are on the leaderboard by their choice.
     """
+    return _draws(request, user, here)
+
+
+def _draws(
+    request: Request, user: User, here: Site, seed: str = "", of: str = ""
+) -> Response:
+    at = now()
     with here.database.read() as session:
         rows = session.execute(
             sa.select(RewardDraw, Campaign)
@@ -199,7 +295,7 @@ def show_draws(request: Request, user: Participant, here: Here) -> Response:
             .order_by(RewardDraw.id.desc())
         ).all()
         winners = {who for row in rows for who in row[0].winners}
-        named = {
+        seen = {
             person.id: person.pseudonym
             for person in session.scalars(
                 sa.select(User).where(
@@ -207,22 +303,25 @@ def show_draws(request: Request, user: Participant, here: Here) -> Response:
                 )
             )
         }
-        ended = []
-        if user.role == "admin":
-            drawn = {row[1].id for row in rows}
-            ended = [
-                (campaign, len(draws.tickets(session, campaign)))
-                for campaign in session.scalars(sa.select(Campaign))
-                if campaign.id not in drawn
-                and rules.day_of(now(), rules.read(campaign.rules))
-                > campaign.ends
-            ]
+        drawn = {row[1].id for row in rows}
+        others = [
+            campaign
+            for campaign in session.scalars(
+                sa.select(Campaign).order_by(Campaign.ends.desc())
+            )
+            if campaign.id not in drawn
+        ]
+        ended = [one for one in others if draws.is_over(one, at)]
+        tickets = {one.id: len(draws.tickets(session, one)) for one in ended}
     return page(
         request,
         "admin/draws.html",
         draws=[(row[0], row[1]) for row in rows],
-        named=named,
-        ended=ended,
+        seen=seen,
+        others=others,
+        tickets=tickets,
+        seed=seed,
+        of=of,
     )
 
 

@@ -5,14 +5,24 @@ import datetime as dt
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Request, Response
 from pydantic import BaseModel
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jaxedge.core import checks
-from jaxedge.foodwise import campaigns, codes, rules, security
-from jaxedge.foodwise.asking import Site, page, site, to
+from jaxedge.foodwise import campaigns, codes, rules
+from jaxedge.foodwise.asking import (
+    FORM,
+    Admin,
+    Here,
+    Manager,
+    Number,
+    Site,
+    named,
+    page,
+    to,
+)
+from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import (
     ApiToken,
     Campaign,
@@ -24,10 +34,6 @@ from jaxedge.foodwise.tables import (
 )
 
 router = APIRouter(include_in_schema=False)
-Manager = Annotated[User, Depends(security.at_least("manager"))]
-Admin = Annotated[User, Depends(security.at_least("admin"))]
-Here = Annotated[Site, Depends(site)]
-FORM = [Depends(security.form)]
 Text = Annotated[str, Form(max_length=400)]
 
 
@@ -73,7 +79,7 @@ def add_campaign(
 
 @router.post("/admin/campaigns/{number}", dependencies=FORM)
 def change_campaign(
-    number: int,
+    number: Number,
     user: Admin,
     here: Here,
     given: Annotated[CampaignFields, Form()],
@@ -118,6 +124,11 @@ def _canteens(
         "admin/canteens.html",
         canteens=found,
         hours=hours,
+        screens={
+            canteen.id: f"/screen/{canteen.slug}/"
+            + campaigns.screen_key(here.guard, canteen)
+            for canteen in found
+        },
         tokens=tokens,
         token=token,
     )
@@ -151,7 +162,7 @@ def add_canteen(
 
 @router.post("/admin/canteens/{number}", dependencies=FORM)
 def change_canteen(
-    number: int,
+    number: Number,
     user: Manager,
     here: Here,
     given: Annotated[CanteenFields, Form()],
@@ -178,7 +189,7 @@ class HoursFields(BaseModel):
 
 @router.post("/admin/canteens/{number}/meals", dependencies=FORM)
 def change_meals(
-    number: int,
+    number: Number,
     user: Manager,
     here: Here,
     given: Annotated[HoursFields, Form()],
@@ -205,12 +216,12 @@ def _times(opens: str, closes: str) -> tuple[dt.time, dt.time] | None:
             for text in (opens, closes)
         )  # pyright: ignore[reportReturnType]
     except ValueError:
-        raise checks.UsageError("bad_hours") from None
+        raise Refused("bad_hours") from None
 
 
 @router.post("/admin/canteens/{number}/tokens", dependencies=FORM)
 def add_token(
-    request: Request, number: int, user: Manager, here: Here, name: Text
+    request: Request, number: Number, user: Manager, here: Here, name: Text
 ) -> Response:
     """A token for a scale or a camera: this answer alone shows it."""
     with here.database.write() as session:
@@ -220,7 +231,7 @@ def add_token(
 
 
 @router.post("/admin/tokens/{number}/revoke", dependencies=FORM)
-def revoke_token(number: int, user: Manager, here: Here) -> Response:
+def revoke_token(number: Number, user: Manager, here: Here) -> Response:
     """Ends a token."""
     with here.database.write() as session:
         token = session.get(ApiToken, number)
@@ -228,6 +239,15 @@ def revoke_token(number: int, user: Manager, here: Here) -> Response:
             raise HTTPException(403, "not_yours")
         _own(session, user, token.canteen_id)
         campaigns.revoke_token(session, user, token)
+    return to("/admin/canteens")
+
+
+@router.post("/admin/canteens/{number}/screen", dependencies=FORM)
+def change_screen(number: Number, user: Manager, here: Here) -> Response:
+    """Another address of the canteen's screen."""
+    with here.database.write() as session:
+        canteen = _own(session, user, number)
+        campaigns.change_screen(session, user, canteen)
     return to("/admin/canteens")
 
 
@@ -240,17 +260,34 @@ def show_code(
         found = {c.slug: c for c in campaigns.managed(session, user)}
         if slug not in found:
             raise HTTPException(403, "not_yours")
-        at = now()
-        of_campaign = campaigns.rules_at(session, at)
-    code = codes.current(here.guard, slug, at, of_campaign)
-    link = codes.link(here.settings.address, slug, code)
+        return _code(request, here, session, found[slug])
+
+
+@router.get("/screen/{slug}/{key}")
+def show_screen(request: Request, slug: str, key: str, here: Here) -> Response:
+    """The same for a screen on which nobody has logged in, by its address."""
+    with here.database.read() as session:
+        canteen = campaigns.screen_of(session, here.guard, slug, key)
+        if canteen is None:
+            raise HTTPException(404, "404")
+        return _code(request, here, session, canteen)
+
+
+def _code(
+    request: Request, here: Site, session: Session, canteen: Canteen
+) -> Response:
+    at = now()
+    of_campaign = campaigns.rules_at(session, at)
+    code = codes.current(here.guard, canteen.slug, at, of_campaign)
+    link = codes.link(here.settings.address, canteen.slug, code)
+    name = named(request.state.visitor.language, canteen)
     fragment = bool(request.headers.get("hx-request"))
     return page(
         request,
         "admin/code_now.html" if fragment else "admin/code.html",
-        canteen=found[slug],
+        canteen=canteen,
         code=code,
-        picture=codes.picture(link, found[slug].name),
+        picture=codes.picture(link, name),
         # A moment later, so that it is the next one that is shown.
         seconds=int(codes.seconds_left(at, of_campaign)) + 1,
     )
@@ -300,7 +337,7 @@ def add_equivalent(
 
 @router.post("/admin/equivalents/{number}", dependencies=FORM)
 def change_equivalent(
-    number: int,
+    number: Number,
     user: Admin,
     here: Here,
     given: Annotated[EquivalentFields, Form()],
@@ -312,7 +349,7 @@ def change_equivalent(
 
 
 @router.post("/admin/equivalents/{number}/delete", dependencies=FORM)
-def drop_equivalent(number: int, user: Admin, here: Here) -> Response:
+def drop_equivalent(number: Number, user: Admin, here: Here) -> Response:
     """Removes a comparison."""
     with here.database.write() as session:
         campaigns.drop_equivalent(session, user, number)

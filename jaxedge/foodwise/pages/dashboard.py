@@ -5,20 +5,21 @@ from functools import cache
 import io
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel
 import segno
+from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from jaxedge.core import checks
-from jaxedge.foodwise import asking, rules, sheets, stories, totals
-from jaxedge.foodwise.asking import Site
+from jaxedge.foodwise import asking, campaigns, sheets, stories, totals
+from jaxedge.foodwise.asking import Here, Site
 from jaxedge.foodwise.tables import now
 
 router = APIRouter()
-Here = Annotated[Site, Depends(asking.site)]
 Dimension = Literal["day", "canteen", "meal", "category"]
 MOST_DAYS = 400  # Of an answer; our limit.
+SCREEN_S = 300  # After which a big screen is loaded anew.
 _COLUMNS = (
     "day",
     "canteen",
@@ -64,12 +65,13 @@ class ActionsAnswer(BaseModel):
 
     since: dt.date
     until: dt.date
+    synthetic: bool
     rows: list[DailyActions]
 
 
-def today() -> dt.date:
-    """By the rules' own clock."""
-    return rules.day_of(now(), rules.Rules())
+def today(session: Session) -> dt.date:
+    """By the campaign's clock."""
+    return campaigns.today(session, now())
 
 
 def _week(text: str) -> dt.date | None:
@@ -87,8 +89,10 @@ def _unknown() -> None:
 
 
 def _story(state: Site, request: Request, week: str) -> stories.Story:
-    language = request.state.visitor.language
-    return stories.story(state.database, _week(week), today(), language)
+    language, wanted = request.state.visitor.language, _week(week)
+    with state.database.read() as session:
+        day = today(session)
+    return stories.story(state.database, wanted, day, language)
 
 
 @router.get("/", include_in_schema=False)
@@ -102,6 +106,7 @@ def dashboard(
         "dashboard/index.html",
         story=told,
         screen=view == "screen",
+        seconds=SCREEN_S,
         shown=stories.shown,
         join=state.settings.address.rstrip("/") + "/join",
     )
@@ -188,8 +193,11 @@ def daily_actions(state: Here, since: dt.date, until: dt.date) -> ActionsAnswer:
     span = _span(since, until)
     with state.database.read() as session:
         found = totals.actions_by_day(session, span)
+        synthetic = totals.has_synthetic_actions(session, span)
     rows = [DailyActions(day=day, actions=n) for day, n in found.items()]
-    return ActionsAnswer(since=since, until=until, rows=rows)
+    return ActionsAnswer(
+        since=since, until=until, synthetic=synthetic, rows=rows
+    )
 
 
 __all__ = ["router"]

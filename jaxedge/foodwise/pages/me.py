@@ -4,7 +4,7 @@ from collections.abc import Callable
 import datetime as dt
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Request, Response
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -19,14 +19,19 @@ from jaxedge.foodwise import (
     weeks,
     words,
 )
-from jaxedge.foodwise.asking import Site, page, set_cookie, site, to
+from jaxedge.foodwise.asking import (
+    FORM,
+    Here,
+    Participant,
+    Site,
+    page,
+    set_cookie,
+    to,
+)
 from jaxedge.foodwise.refusals import Refused
 from jaxedge.foodwise.tables import Campaign, Canteen, RewardDraw, User
 
 router = APIRouter(include_in_schema=False)
-FORM = [Depends(security.form)]
-Here = Annotated[Site, Depends(site)]
-Person = Annotated[User, Depends(security.at_least("participant"))]
 Text = Annotated[str, Form()]
 _DONE = (
     "undone",
@@ -41,7 +46,7 @@ _DONE = (
 
 @router.get("/me")
 def show_me(
-    request: Request, here: Here, user: Person, done: str = ""
+    request: Request, here: Here, user: Participant, done: str = ""
 ) -> Response:
     """Own week, standing, team, settings and data."""
     return _page(request, here, user, done=done if done in _DONE else "")
@@ -83,8 +88,10 @@ def _standing(
     session: Session, user: User, campaign: Campaign, at: dt.datetime
 ) -> dict[str, Any]:
     team = teams.of(session, user, campaign)
+    week = weeks.week(session, user, campaign, at)
     return {
-        "week": weeks.week(session, user, campaign, at),
+        "week": week,
+        "running": campaign.starts <= week.today <= campaign.ends,
         "ledger": weeks.ledger(session, user.id, campaign.id),
         "canteens": {
             place.id: place for place in session.scalars(sa.select(Canteen))
@@ -147,7 +154,10 @@ def _do(
 
 @router.post("/me/repair", dependencies=FORM)
 def repair(
-    request: Request, here: Here, user: Person, day: Annotated[dt.date, Form()]
+    request: Request,
+    here: Here,
+    user: Participant,
+    day: Annotated[dt.date, Form()],
 ) -> Response:
     """Forgives a missed day."""
     return _do(
@@ -163,7 +173,7 @@ def repair(
 
 @router.post("/me/team", dependencies=FORM)
 def make_team(
-    request: Request, here: Here, user: Person, name: Text = ""
+    request: Request, here: Here, user: Participant, name: Text = ""
 ) -> Response:
     """Makes a team."""
     return _do(
@@ -177,7 +187,7 @@ def make_team(
 
 @router.post("/me/team/join", dependencies=FORM)
 def join_team(
-    request: Request, here: Here, user: Person, code: Text = ""
+    request: Request, here: Here, user: Participant, code: Text = ""
 ) -> Response:
     """Enters a team; codes are not to be found by trying."""
     here.guard.allow("team", str(user.id), here.settings.attempts)
@@ -191,7 +201,7 @@ def join_team(
 
 
 @router.post("/me/team/leave", dependencies=FORM)
-def leave_team(request: Request, here: Here, user: Person) -> Response:
+def leave_team(request: Request, here: Here, user: Participant) -> Response:
     """Leaves the team."""
     return _do(
         request,
@@ -205,7 +215,7 @@ def leave_team(request: Request, here: Here, user: Person) -> Response:
 @router.post("/me/settings", dependencies=FORM)
 def settings(
     here: Here,
-    user: Person,
+    user: Participant,
     language: Text = "en",
     leaderboard: Annotated[bool, Form()] = False,
     notifications: Annotated[bool, Form()] = False,
@@ -220,7 +230,11 @@ def settings(
 
 @router.post("/me/password", dependencies=FORM)
 def password(
-    request: Request, here: Here, user: Person, old: Text = "", new: Text = ""
+    request: Request,
+    here: Here,
+    user: Participant,
+    old: Text = "",
+    new: Text = "",
 ) -> Response:
     """Changes it; every other browser has to log in anew."""
     here.guard.allow("password", str(user.id), here.settings.attempts)
@@ -241,7 +255,7 @@ def password(
 
 
 @router.get("/me/export")
-def export(here: Here, user: Person) -> Response:
+def export(here: Here, user: Participant) -> Response:
     """All that is kept of a person, as a ZIP."""
     here.guard.allow("export", str(user.id), here.settings.attempts)
     with here.database.read() as session:
@@ -258,7 +272,7 @@ def export(here: Here, user: Person) -> Response:
 
 @router.post("/me/withdraw", dependencies=FORM)
 def withdraw(
-    request: Request, here: Here, user: Person, sure: Text = ""
+    request: Request, here: Here, user: Participant, sure: Text = ""
 ) -> Response:
     """Deletes the person, with every row and file."""
     try:

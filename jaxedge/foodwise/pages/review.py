@@ -2,16 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Form, HTTPException, Request, Response
 
-from jaxedge.foodwise import photos, reviews, rules, security
-from jaxedge.foodwise.asking import Site, page, site, to
+from jaxedge.foodwise import asking, reviews, rules
+from jaxedge.foodwise.asking import FORM, Here, Number, Reviewer, Site, page, to
 from jaxedge.foodwise.tables import User, now
 
 router = APIRouter(include_in_schema=False)
-Reviewer = Annotated[User, Depends(security.at_least("reviewer"))]
-Here = Annotated[Site, Depends(site)]
 
 
 @router.get("/review")
@@ -37,22 +34,19 @@ def _next(request: Request, user: User, here: Site) -> Response:
 
 
 @router.get("/review/photo/{number}")
-def picture(number: int, user: Reviewer, here: Here) -> Response:
+def picture(number: Number, user: Reviewer, here: Here) -> Response:
     """A photo, for those alone for whom it waits."""
     with here.database.read() as session:
         photo = reviews.may_see(session, user, number)
     if photo is None:
         raise HTTPException(404, "404")
-    path = photos.path(here.settings.photos, photo.file)
-    if not path.is_file():
-        raise HTTPException(404, "404")
-    return FileResponse(path, media_type="image/jpeg")
+    return asking.picture(here, photo.file)
 
 
-@router.post("/review/{number}", dependencies=[Depends(security.form)])
+@router.post("/review/{number}", dependencies=FORM)
 def say(
     request: Request,
-    number: int,
+    number: Number,
     vote: Annotated[int, Form()],
     user: Reviewer,
     here: Here,

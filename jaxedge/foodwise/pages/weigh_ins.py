@@ -2,34 +2,35 @@
 
 import datetime as dt
 import threading
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, UploadFile
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from jaxedge.foodwise import (
     asking,
-    rules,
+    campaigns,
     security,
     sheets,
     weigh_ins,
     weigh_rows,
     words,
 )
-from jaxedge.foodwise.asking import Site
+from jaxedge.foodwise.asking import FORM, Here, Manager, Site
 from jaxedge.foodwise.tables import ApiToken, Canteen, User, now
 
 router = APIRouter()
-Here = Annotated[Site, Depends(asking.site)]
-Manager = Annotated[User, Depends(security.at_least("manager"))]
 _BEARER = HTTPBearer(auto_error=False, description="of a canteen")
 MOST_FILE = 8_000_000  # Bytes; our limit.
 MOST_RECORDS = 5_000  # Of a message.
+MOST_MESSAGE = 1 << 20  # Bytes: so many records take half of it.
+_MOST_ERRORS = 50  # That are told of one message.
 _TIMES = 10  # So many more messages a minute than log-ins.
 # Reading a large file takes a core for a while.
 _READING = threading.Semaphore(2)
@@ -79,9 +80,9 @@ class Answer(BaseModel):
     problems: list[Wrong]
 
 
-def today() -> dt.date:
-    """By the rules' own clock."""
-    return rules.day_of(now(), rules.Rules())
+def today(session: Session) -> dt.date:
+    """By the campaign's clock."""
+    return campaigns.today(session, now())
 
 
 @router.get("/weigh-ins", include_in_schema=False)
@@ -90,11 +91,7 @@ def show(request: Request, state: Here, user: Manager) -> Response:
     return _page(request, state, user, None, weigh_ins.Choice())
 
 
-@router.post(
-    "/weigh-ins",
-    include_in_schema=False,
-    dependencies=[Depends(security.form)],
-)
+@router.post("/weigh-ins", include_in_schema=False, dependencies=FORM)
 def upload(
     request: Request,
     state: Here,
@@ -110,18 +107,15 @@ def upload(
     content = file.file.read(MOST_FILE + 1)
     if len(content) > MOST_FILE:
         raise HTTPException(413, "weigh_ins_large")
+    with state.database.read() as session:
+        places = campaigns.managed(session, user)
+        day = today(session)
     with _READING:
-        lines = sheets.read(content, weigh_rows.COLUMNS, weigh_rows.NEEDED)
+        allowed = {place.slug: place.id for place in places}
+        sent = weigh_ins.read(content, day, allowed)
         opened = state.database.read() if choice.dry else state.database.write()
         with opened as session:
-            report = weigh_ins.store(
-                session,
-                lines,
-                today(),
-                weigh_ins.canteens_of(session, user),
-                choice,
-                actor=user,
-            )
+            report = weigh_ins.store(session, sent, choice, actor=user)
     return _page(request, state, user, report, choice)
 
 
@@ -133,17 +127,12 @@ def _page(
     choice: weigh_ins.Choice,
 ) -> Response:
     with state.database.read() as session:
-        places = session.execute(
-            sa.select(Canteen.slug, Canteen.name, Canteen.name_zh)
-            .where(
-                Canteen.id.in_(weigh_ins.canteens_of(session, user).values())
-            )
-            .order_by(Canteen.slug)
-        ).all()
+        places = campaigns.managed(session, user)
         history = weigh_ins.history(session, user)
     refused = report is not None and report.bad and not report.stored
+    language = request.state.visitor.language
     told = [
-        _told(request.state.visitor.language, problem)
+        _told(language, problem)
         for problem in (report.problems if report else ())
     ]
     return asking.page(
@@ -153,16 +142,13 @@ def _page(
         report=report,
         problems=told,
         choice=choice,
-        places=[(slug, zh if _zh(request) and zh else name)
-                for slug, name, zh in places],
+        places=sorted(
+            (place.slug, asking.named(language, place)) for place in places
+        ),
         history=history,
         categories=weigh_rows.CATEGORIES,
         columns=weigh_rows.COLUMNS,
-    )  # fmt: skip
-
-
-def _zh(request: Request) -> bool:
-    return request.state.visitor.language == "zh-Hant"
+    )
 
 
 def _told(language: str, problem: weigh_rows.Problem) -> Wrong:
@@ -188,6 +174,52 @@ def _canteen(session: Session, token: str) -> tuple[int, Canteen] | None:
     return (found[0], found[1]) if found else None
 
 
+class _Sent(NamedTuple):
+    """A message that was not looked into yet, and whose it is."""
+
+    body: bytes
+    token: str
+    number: int
+    canteen: Canteen
+
+
+async def _sent(
+    request: Request,
+    state: Here,
+    bearer: Annotated[
+        HTTPAuthorizationCredentials | None, Depends(_BEARER)
+    ] = None,
+) -> _Sent | None:
+    """Dependency: a message of a known token; None for a stranger's.
+
+    Whose it is is told by its head: of anybody else, nothing is read.
+    """
+    most = _TIMES * state.settings.attempts
+    state.guard.allow("api", security.address(request), most)
+    token = bearer.credentials if bearer else ""
+    found = await run_in_threadpool(_known, state, token)
+    if found is None:
+        return None
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_MESSAGE:
+            raise HTTPException(413, "the message is larger than 1 MiB")
+    return _Sent(bytes(body), token, *found)
+
+
+def _known(state: Site, token: str) -> tuple[int, Canteen] | None:
+    with state.database.read() as session:
+        return _canteen(session, token)
+
+
+def _schema() -> dict[str, Any]:
+    """Of a message, in one piece."""
+    made = Message.model_json_schema()
+    made["properties"]["records"]["items"] = made.pop("$defs")["Record"]
+    return made
+
+
 @router.post(
     "/api/v1/weigh-ins",
     tags=["weigh-ins"],
@@ -195,39 +227,37 @@ def _canteen(session: Session, token: str) -> tuple[int, Canteen] | None:
     responses={
         401: {"description": "no such token"},
         409: {"model": Answer, "description": "stored values differ"},
+        413: {"description": "larger than 1 MiB"},
         422: {"description": "a record is wrong; nothing was stored"},
         429: {"description": "too many messages"},
     },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _schema()}},
+        }
+    },
 )
-def send(
-    request: Request,
-    state: Here,
-    message: Message,
-    bearer: Annotated[
-        HTTPAuthorizationCredentials | None, Depends(_BEARER)
-    ] = None,
-) -> Any:
+def send(state: Here, sent: Annotated[_Sent | None, Depends(_sent)]) -> Any:
     """Stores all records of a message, or none."""
-    most = _TIMES * state.settings.attempts
-    state.guard.allow("api", security.address(request), most)
-    token = bearer.credentials if bearer else ""
-    with state.database.read() as session:
-        found = _canteen(session, token)
-    if found is None:
+    if sent is None:
         return _stranger()
-    number, canteen = found
+    try:
+        message = Message.model_validate_json(sent.body)
+    except ValidationError as error:
+        return _wrong(error)
+    canteen = sent.canteen
+    with state.database.read() as session:
+        day = today(session)
+    lines = _lines(message, canteen.slug)
+    found = weigh_ins.read_lines(lines, day, {canteen.slug: canteen.id})
     choice = weigh_ins.Choice(replace=message.replace)
     with state.database.write() as session:
         # It may have been revoked since.
-        if _canteen(session, token) is None:
+        if _canteen(session, sent.token) is None:
             return _stranger()
         report = weigh_ins.store(
-            session,
-            _lines(message, canteen.slug),
-            today(),
-            {canteen.slug: canteen.id},
-            choice,
-            name=f"token {number}",
+            session, found, choice, name=f"token {sent.number}"
         )
     answer = Answer(
         stored=report.stored,
@@ -241,6 +271,15 @@ def send(
         body = answer.model_dump(mode="json")
         return JSONResponse(body, 409 if only else 422)
     return answer
+
+
+def _wrong(error: ValidationError) -> JSONResponse:
+    """The first things that are wrong; what was sent is not sent back."""
+    found = error.errors(
+        include_url=False, include_context=False, include_input=False
+    )
+    told = [e | {"loc": ("body", *e["loc"])} for e in found[:_MOST_ERRORS]]
+    return JSONResponse({"detail": told}, 422)
 
 
 def _stranger() -> JSONResponse:

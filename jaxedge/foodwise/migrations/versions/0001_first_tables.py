@@ -20,6 +20,8 @@ def upgrade() -> None:
         sa.Column("ends", sa.Date(), nullable=False),
         sa.Column("rules", sa.JSON(), nullable=False),
         sa.Column("synthetic", sa.Boolean(), nullable=False),
+        sa.Column("commitment", sa.String(length=64), nullable=False),
+        sa.Column("committed_at", sa.DateTime(), nullable=True),
         sa.CheckConstraint("starts <= ends", name=op.f("ck_campaign_days")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_campaign")),
         sa.UniqueConstraint("name", name=op.f("uq_campaign_name")),
@@ -32,6 +34,7 @@ def upgrade() -> None:
         sa.Column("name_zh", sa.String(length=80), nullable=False),
         sa.Column("open", sa.Boolean(), nullable=False),
         sa.Column("needs_code", sa.Boolean(), nullable=False),
+        sa.Column("screen", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_canteen")),
         sa.UniqueConstraint("slug", name=op.f("uq_canteen_slug")),
     )
@@ -65,9 +68,14 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "instance",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instance")),
+    )
+    op.create_table(
         "model_version",
         sa.Column("version", sa.String(length=40), nullable=False),
-        sa.Column("folder", sa.String(length=200), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("at", sa.DateTime(), nullable=False),
@@ -79,6 +87,7 @@ def upgrade() -> None:
         sa.Column("pseudonym", sa.String(length=40), nullable=False),
         sa.Column("folded", sa.String(length=40), nullable=False),
         sa.Column("password_hash", sa.String(length=200), nullable=False),
+        sa.Column("password_once", sa.Boolean(), nullable=False),
         sa.Column("role", sa.String(length=20), nullable=False),
         sa.Column("trusted", sa.Boolean(), nullable=False),
         sa.Column("language", sa.String(length=10), nullable=False),
@@ -105,6 +114,7 @@ def upgrade() -> None:
         sa.Column("meal", sa.String(length=20), nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("note", sa.String(length=200), nullable=False),
+        sa.Column("note_seen", sa.Boolean(), nullable=False),
         sa.Column("at", sa.DateTime(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("reason", sa.String(length=40), nullable=False),
@@ -616,6 +626,7 @@ def downgrade() -> None:
     op.drop_table("action")
     op.drop_table("user")
     op.drop_table("model_version")
+    op.drop_table("instance")
     with op.batch_alter_table("import_batch", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_import_batch_sha256"))
 
