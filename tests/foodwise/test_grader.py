@@ -17,6 +17,7 @@ from jaxedge.foodwise import (
     learning,
     quality,
     storage,
+    words,
 )
 from jaxedge.foodwise.review import order_review
 from jaxedge.learn import active
