@@ -28,7 +28,7 @@ of review of a canteen that is unlike those it was trained on.
 
 from ml_collections import ConfigDict
 
-from jaxedge.foodwise import experiment
+from jaxedge.foodwise.grading import experiment
 
 VARIANTS = experiment.VARIANTS
 

@@ -28,16 +28,10 @@ import sqlalchemy as sa
 import uvicorn
 
 from jaxedge.data import plates
-from jaxedge.foodwise import (
-    asking,
-    models,
-    replay,
-    security,
-    settings,
-    tables,
-    web,
-)
-from jaxedge.foodwise.database import Database, migrate
+from jaxedge.foodwise.base import security, settings, tables
+from jaxedge.foodwise.base.database import Database, migrate
+from jaxedge.foodwise.upkeep import replay, versions
+from jaxedge.foodwise.web import application, asking
 
 ROOT = Path(__file__).resolve().parents[1]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic",
@@ -91,19 +85,19 @@ def served(
     migrate(made.url)
     database = Database(made.url)
     if model is None:
-        predictor = models.load(made, models.teach(made, database))
+        predictor = versions.load(made, versions.teach(made, database))
     else:
         shutil.copytree(model, made.models / model.name)
         shutil.copy(model.parent / "base.npz", made.models)
-        predictor = models.load(made, model.name)
+        predictor = versions.load(made, model.name)
         with database.write() as session:
-            models.add(session, model.name, {})
+            versions.add(session, model.name, {})
             session.flush()
-            models.activate(session, None, model.name)
+            versions.activate(session, None, model.name)
     replay.load(database, made)
     with database.write() as session:  # Whatever the hour is, they serve.
         session.execute(sa.delete(tables.MealPeriod))
-    app = web.create_app(made, predictor, database)
+    app = application.create_app(made, predictor, database)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_level="warning", ws="none")

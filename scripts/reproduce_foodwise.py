@@ -22,7 +22,13 @@ from scipy import stats
 from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.data import plates
-from jaxedge.foodwise import experiment, grader, judged, learning, review
+from jaxedge.foodwise.grading import (
+    experiment,
+    grader,
+    judged,
+    learning,
+    ordering,
+)
 from jaxedge.hardware import energy
 from jaxedge.run import canvas, loop, workdir
 
@@ -218,7 +224,7 @@ def _reviewed(
             order = chance.permutation(len(left))
             if method == QUEUE:
                 alpha = _on_one(network, pool.x[left], key)
-                order = review.order_review(alpha, pool.x[left])
+                order = ordering.order_review(alpha, pool.x[left])
             labelled[left[order[:BUDGET]]] = True
             network = _retaught(known, pool, labelled, seed)
             curve.append(_accuracy(network, test, key))

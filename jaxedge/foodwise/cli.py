@@ -12,20 +12,14 @@ import rich.console
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import (
-    backup,
-    equivalents,
-    models,
-    people,
-    restore,
-    reviews,
-    security,
-    staff,
-)
-from jaxedge.foodwise.database import Database, migrate
-from jaxedge.foodwise.predictor import Predictor
-from jaxedge.foodwise.settings import Settings, prepare
-from jaxedge.foodwise.tables import Campaign, User, now
+from jaxedge.foodwise.base import security
+from jaxedge.foodwise.base.database import Database, migrate
+from jaxedge.foodwise.base.settings import Settings, prepare
+from jaxedge.foodwise.base.tables import Campaign, User, now
+from jaxedge.foodwise.campaign import people, reviews, staff
+from jaxedge.foodwise.grading.predictor import Predictor
+from jaxedge.foodwise.upkeep import backup, restore, versions
+from jaxedge.foodwise.waste import equivalents
 
 
 def run(asked: Any) -> int:
@@ -65,7 +59,7 @@ def _seed(settings: Settings, database: Database, asked: Any) -> int:
                 "there is a campaign already; a made-up one is loaded into an"
                 " empty instance: name another --folder or --database."
             )
-    from jaxedge.foodwise import replay
+    from jaxedge.foodwise.upkeep import replay
 
     with _busy("loading the made-up campaign"):
         found = replay.load(database, settings, seed=asked.seed)
@@ -136,13 +130,13 @@ def _export(settings: Settings, database: Database, asked: Any) -> int:
 
 def _retrain(settings: Settings, database: Database, asked: Any) -> int:
     with database.read() as session:
-        if models.labels(session) < models.LEAST_LABELS:
+        if versions.labels(session) < versions.LEAST_LABELS:
             raise checks.UsageError(
-                f"{models.labels(session)} photos are labelled, but"
-                f" {models.LEAST_LABELS} are needed; review some at /review."
+                f"{versions.labels(session)} photos are labelled, but"
+                f" {versions.LEAST_LABELS} are needed; review some at /review."
             )
     with _busy("teaching with what people said"):
-        version = models.retrain(settings, database)
+        version = versions.retrain(settings, database)
     print(f"version: {version} (an admin activates it at /admin/models)")
     return 0
 
@@ -188,10 +182,10 @@ def _listen(
 ) -> None:
     import uvicorn
 
-    from jaxedge.foodwise import web
+    from jaxedge.foodwise.web import application
 
     uvicorn.run(
-        web.create_app(settings, predictor, database),
+        application.create_app(settings, predictor, database),
         host=asked.host,
         port=asked.port,
         # Anybody else could write any address into such a header.
@@ -214,11 +208,11 @@ def _predictor(
     if asked == "none":
         return None
     with database.read() as session:
-        version = models.active(session)
+        version = versions.active(session)
     if version is None:
         with _busy("teaching the network on made-up plates"):
-            version = models.teach(settings, database)
-    return models.load(settings, version)
+            version = versions.teach(settings, database)
+    return versions.load(settings, version)
 
 
 def _first_admin(database: Database) -> dict[str, str]:

@@ -46,9 +46,10 @@ from rich.console import Console
 from rich.table import Table
 import sqlalchemy as sa
 
-from jaxedge.foodwise import models, replay, rules, security, settings, tables
-from jaxedge.foodwise.database import Database, migrate
-from jaxedge.foodwise.settings import CONSENT
+from jaxedge.foodwise.base import rules, security, settings, tables
+from jaxedge.foodwise.base.database import Database, migrate
+from jaxedge.foodwise.base.settings import CONSENT
+from jaxedge.foodwise.upkeep import replay, versions
 
 ROOT = Path(__file__).resolve().parents[2]
 READ_MS, GRADE_MS = 300.0, 50.0  # Targets.
@@ -256,14 +257,14 @@ def plate_files(count: int) -> list[bytes]:
 
 def grading(made: settings.Settings, files: list[bytes]) -> dict[str, Any]:
     """Seconds of reading a photo, and of grading it, after the first one."""
-    from jaxedge.foodwise import photos
+    from jaxedge.foodwise.campaign import photos
 
     opened = Database(made.url)
     with opened.read() as session:
-        version = models.active(session)
+        version = versions.active(session)
     opened.close()
     assert version is not None
-    judge, read_s, grade_s = models.load(made, version), [], []
+    judge, read_s, grade_s = versions.load(made, version), [], []
     for file in files:
         start = time.perf_counter()
         picture = photos.read(file)

@@ -8,8 +8,8 @@ from PIL import Image
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import draws, rules, security, staff
-from jaxedge.foodwise.tables import (
+from jaxedge.foodwise.base import rules, security
+from jaxedge.foodwise.base.tables import (
     Action,
     ApiToken,
     Campaign,
@@ -21,6 +21,7 @@ from jaxedge.foodwise.tables import (
     Photo,
     now,
 )
+from jaxedge.foodwise.campaign import draws, staff
 
 TODAY = rules.day_of(now(), rules.Rules())
 DAY = dt.timedelta(days=1)

@@ -7,8 +7,9 @@ from fastapi.testclient import TestClient
 import numpy as np
 import pytest
 
-from jaxedge.foodwise import database, security, settings, web
-from jaxedge.foodwise.predictor import Grade
+from jaxedge.foodwise.base import database, security, settings
+from jaxedge.foodwise.grading.predictor import Grade
+from jaxedge.foodwise.web import application
 
 
 class FakePredictor:
@@ -62,7 +63,7 @@ def instance(tmp_path, monkeypatch, _migrated):
 @pytest.fixture
 def app(instance):
     """The application of the instance."""
-    return web.create_app(instance, FakePredictor())
+    return application.create_app(instance, FakePredictor())
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import re
 import numpy as np
 from PIL import Image
 
-from jaxedge.foodwise import security, tables
-from jaxedge.foodwise.predictor import Grade
-from jaxedge.foodwise.settings import CONSENT
+from jaxedge.foodwise.base import security, tables
+from jaxedge.foodwise.base.settings import CONSENT
+from jaxedge.foodwise.grading.predictor import Grade
 
 CLEAN, GREY, DARK = 220, 128, 50  # As the conftest's network sees them.
 PASSWORD = "long enough"

@@ -5,7 +5,8 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from jaxedge.foodwise import actions, photos, tables, weeks
+from jaxedge.foodwise.base import tables
+from jaxedge.foodwise.campaign import actions, photos, weeks
 from tests.foodwise.participants import (
     campaign,
     canteen,

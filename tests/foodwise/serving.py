@@ -9,7 +9,8 @@ from typing import NamedTuple
 import argon2
 import uvicorn
 
-from jaxedge.foodwise import asking, database, security, settings, web
+from jaxedge.foodwise.base import database, security, settings
+from jaxedge.foodwise.web import application, asking
 from tests.foodwise.conftest import FakePredictor
 
 ARGUMENTS = [
@@ -50,7 +51,7 @@ def serving(folder, monkeypatch, url="", empty=None):
         (folder / "foodwise.db").write_bytes(empty)
     else:
         database.migrate(made.url)
-    app = web.create_app(made, FakePredictor())
+    app = application.create_app(made, FakePredictor())
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(

@@ -1,7 +1,6 @@
 """Actions, their points, taking them back, and streaks, in the database."""
 
 import datetime as dt
-import sys
 import types
 
 from hypothesis import HealthCheck, given, settings
@@ -9,16 +8,9 @@ from hypothesis import strategies as st
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import (
-    actions,
-    database,
-    photos,
-    repeats,
-    rules,
-    tables,
-    weeks,
-)
-from jaxedge.foodwise.refusals import Refused
+from jaxedge.foodwise.base import database, rules, tables
+from jaxedge.foodwise.base.refusals import Refused
+from jaxedge.foodwise.campaign import actions, photos, repeats, weeks
 from tests.foodwise.participants import (
     encoded,
     graded,
@@ -320,15 +312,13 @@ def test_a_note_is_kept_as_text_that_can_be_shown(session):
 @pytest.fixture
 def codes(monkeypatch):
     """Codes that are right if they are of the minute."""
-    made = types.ModuleType("jaxedge.foodwise.codes")
-    made.valid = lambda guard, slug, code, at, rules: (
-        code == f"{slug}{at.minute}".upper()
+    monkeypatch.setattr(
+        actions.codes,
+        "valid",
+        lambda guard, slug, code, at, rules: (
+            code == f"{slug}{at.minute}".upper()
+        ),
     )
-    monkeypatch.setitem(sys.modules, "jaxedge.foodwise.codes", made)
-    import jaxedge.foodwise
-
-    monkeypatch.setattr(jaxedge.foodwise, "codes", made, raising=False)
-    return made
 
 
 def test_a_canteens_code_is_needed_and_used_once(session, codes):
@@ -353,7 +343,7 @@ def test_a_canteens_code_is_needed_and_used_once(session, codes):
 
 
 def test_the_real_codes_are_asked(session, app):
-    from jaxedge.foodwise import codes
+    from jaxedge.foodwise.campaign import codes
 
     scene = Scene(session, place={"needs_code": True})
     guard = app.state.site.guard

@@ -6,15 +6,8 @@ import re
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import (
-    campaigns,
-    choices,
-    codes,
-    rules,
-    security,
-    words,
-)
-from jaxedge.foodwise.tables import (
+from jaxedge.foodwise.base import rules, security, words
+from jaxedge.foodwise.base.tables import (
     ApiToken,
     AuditEntry,
     Campaign,
@@ -25,6 +18,7 @@ from jaxedge.foodwise.tables import (
     User,
     now,
 )
+from jaxedge.foodwise.campaign import campaigns, choices, codes
 from tests.foodwise.browsers import (  # noqa: F401 - with a fixture
     DAY,
     TODAY,

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import backup, database, restore, settings, tables
+from jaxedge.foodwise.base import database, settings, tables
+from jaxedge.foodwise.upkeep import backup, restore
 from tests.foodwise.postgres import postgres  # noqa: F401 - a fixture
 
 AT = dt.datetime(2026, 3, 3, 5, 0, 1, 250000, tzinfo=dt.UTC)

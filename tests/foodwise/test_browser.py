@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import joinedload
 
-from jaxedge.foodwise import rules, security, staff
-from jaxedge.foodwise.tables import (
+from jaxedge.foodwise.base import rules, security
+from jaxedge.foodwise.base.tables import (
     Action,
     Campaign,
     Canteen,
@@ -23,6 +23,7 @@ from jaxedge.foodwise.tables import (
     WasteRecord,
     now,
 )
+from jaxedge.foodwise.campaign import staff
 from tests.foodwise import participants as made
 from tests.foodwise.postgres import postgres  # noqa: F401 - a fixture
 from tests.foodwise.serving import ARGUMENTS, serving

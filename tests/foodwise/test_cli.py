@@ -15,8 +15,11 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import cli, commands, database, models, security, staff
-from jaxedge.foodwise.tables import Campaign, ModelVersion, User
+from jaxedge.foodwise import cli, commands
+from jaxedge.foodwise.base import database, security
+from jaxedge.foodwise.base.tables import Campaign, ModelVersion, User
+from jaxedge.foodwise.campaign import staff
+from jaxedge.foodwise.upkeep import versions
 from jaxedge.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,13 +221,13 @@ def test_serve_teaches_a_network_once(instance, listening, monkeypatch):
     def teach(settings, database):
         taught.append(settings.folder)
         with database.write() as session:
-            models.add(session, "v1", {"acc": 1.0})
+            versions.add(session, "v1", {"acc": 1.0})
             session.flush()
-            models.activate(session, None, "v1")
+            versions.activate(session, None, "v1")
         return "v1"
 
-    monkeypatch.setattr(models, "teach", teach)
-    monkeypatch.setattr(models, "load", lambda settings, version: version)
+    monkeypatch.setattr(versions, "teach", teach)
+    monkeypatch.setattr(versions, "load", lambda settings, version: version)
     for _ in range(2):
         assert run(instance, "serve") == 0
     assert len(taught) == 1
@@ -254,8 +257,8 @@ def test_a_demo_is_loaded_into_an_empty_instance(
         )
 
     fake = types.SimpleNamespace(load=load)
-    monkeypatch.setitem(sys.modules, "jaxedge.foodwise.replay", fake)
-    monkeypatch.setattr("jaxedge.foodwise.replay", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "jaxedge.foodwise.upkeep.replay", fake)
+    monkeypatch.setattr("jaxedge.foodwise.upkeep.replay", fake, raising=False)
     for _ in range(2):
         assert (
             run(instance, "serve", "--grader=none", "--demo", "--seed=3") == 0

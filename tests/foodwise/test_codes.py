@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from jaxedge.foodwise import codes, database, rules, security, settings
+from jaxedge.foodwise.base import database, rules, security, settings
+from jaxedge.foodwise.campaign import codes
 
 AT = dt.datetime(2026, 3, 3, 12, 0, 30, tzinfo=dt.UTC)
 RULES = rules.Rules()

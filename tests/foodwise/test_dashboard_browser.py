@@ -7,8 +7,10 @@ import threading
 import pytest
 import uvicorn
 
-from jaxedge.foodwise import replay, stories, web
-from jaxedge.foodwise.pages import dashboard
+from jaxedge.foodwise.upkeep import replay
+from jaxedge.foodwise.waste import stories
+from jaxedge.foodwise.web import application
+from jaxedge.foodwise.web.pages import dashboard
 from tests.foodwise import weighing
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -31,7 +33,7 @@ ARGUMENTS = [
 def address(instance, monkeypatch):
     """A server of the made-up campaign, on a free port of this machine."""
     monkeypatch.setattr(dashboard, "today", lambda session: weighing.TODAY)
-    app = web.create_app(instance)
+    app = application.create_app(instance)
     state = app.state.site
     replay.load(state.database, instance, 0, weighing.TODAY, pictures=0)
     listening = socket.socket()

@@ -12,19 +12,13 @@ import re
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import (
-    charts,
-    panels,
-    replay,
-    sentences,
-    series,
-    stories,
-    words,
-)
-from jaxedge.foodwise.pages import dashboard
-from jaxedge.foodwise.pages import weigh_ins as weigh_in_pages
-from jaxedge.foodwise.tables import Campaign, Canteen, WasteRecord
-from jaxedge.foodwise.totals import Total
+from jaxedge.foodwise.base import words
+from jaxedge.foodwise.base.tables import Campaign, Canteen, WasteRecord
+from jaxedge.foodwise.upkeep import replay
+from jaxedge.foodwise.waste import charts, panels, sentences, series, stories
+from jaxedge.foodwise.waste.totals import Total
+from jaxedge.foodwise.web.pages import dashboard
+from jaxedge.foodwise.web.pages import weigh_ins as weigh_in_pages
 from tests.foodwise import weighing
 
 WEEK = dt.date(2026, 3, 9)

@@ -13,18 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import (
-    actions,
-    database,
-    own_data,
-    photos,
-    repeats,
-    restore,
-    reviews,
-    settings,
-    staff,
-)
-from jaxedge.foodwise.tables import (
+from jaxedge.foodwise.base import database, settings
+from jaxedge.foodwise.base.tables import (
     Action,
     AuditEntry,
     Base,
@@ -38,6 +28,15 @@ from jaxedge.foodwise.tables import (
     ReviewVote,
     User,
 )
+from jaxedge.foodwise.campaign import (
+    actions,
+    own_data,
+    photos,
+    repeats,
+    reviews,
+    staff,
+)
+from jaxedge.foodwise.upkeep import restore
 from tests.foodwise import scenes
 from tests.foodwise.postgres import postgres  # noqa: F401 - a fixture
 
@@ -276,8 +275,8 @@ def test_a_transaction_is_all_or_nothing(opened):
 
 WRITER = """
 import sys
-from jaxedge.foodwise.database import Database
-from jaxedge.foodwise.tables import Canteen
+from jaxedge.foodwise.base.database import Database
+from jaxedge.foodwise.base.tables import Canteen
 database = Database(sys.argv[1])
 for n in range(100_000):
     with database.write() as session:

@@ -10,16 +10,16 @@ import pytest
 
 from jaxedge.core.checks import UsageError
 from jaxedge.data import plates
-from jaxedge.foodwise import (
+from jaxedge.foodwise.base import words
+from jaxedge.foodwise.grading import (
     experiment,
     grader,
     judged,
     learning,
     quality,
     storage,
-    words,
 )
-from jaxedge.foodwise.review import order_review
+from jaxedge.foodwise.grading.ordering import order_review
 from jaxedge.learn import active
 from jaxedge.recipes import federated
 
@@ -353,7 +353,7 @@ def test_designs_are_of_the_macro():
 
 def test_no_web_code_is_needed():
     code = (
-        "import sys; import jaxedge.foodwise.grader;"
+        "import sys; import jaxedge.foodwise.grading.grader;"
         "print({'fastapi', 'sqlalchemy', 'PIL'} & {*sys.modules})"
     )
     found = subprocess.run(

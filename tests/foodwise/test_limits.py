@@ -3,14 +3,14 @@
 from fastapi.testclient import TestClient
 import pytest
 
-from jaxedge.foodwise import web
+from jaxedge.foodwise.web import application
 from tests.foodwise.participants import PASSWORD, join, post, set_up
 
 
 @pytest.fixture
 def strict(instance):
     """An application that takes three attempts a minute."""
-    made = web.create_app(instance._replace(attempts=3))
+    made = application.create_app(instance._replace(attempts=3))
     with TestClient(made, follow_redirects=False) as client:
         yield client
 
@@ -22,7 +22,7 @@ def test_passwords_are_not_found_by_trying(strict):
 
 
 def test_nor_from_many_addresses(instance):
-    app = web.create_app(instance._replace(attempts=1))
+    app = application.create_app(instance._replace(attempts=1))
     found = []
     for n in range(12):
         one = TestClient(
@@ -35,7 +35,7 @@ def test_nor_from_many_addresses(instance):
 
 def test_nobody_is_shut_out_by_others_of_one_address(instance):
     """A campus is one address, and its people join and log in at once."""
-    app = web.create_app(instance._replace(attempts=1))
+    app = application.create_app(instance._replace(attempts=1))
     campus = TestClient(app, follow_redirects=False)
     joined = [
         join(TestClient(app, follow_redirects=False), f"p{n:03d}").status_code
@@ -56,7 +56,7 @@ def test_nobody_is_shut_out_by_others_of_one_address(instance):
 
 
 def test_nor_are_codes_of_teams(instance):
-    app = web.create_app(instance._replace(attempts=3))
+    app = application.create_app(instance._replace(attempts=3))
     set_up(app)
     with TestClient(app, follow_redirects=False) as client:
         join(client)

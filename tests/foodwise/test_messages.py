@@ -8,8 +8,10 @@ from fastapi.testclient import TestClient
 import pytest
 
 from jaxedge.core import checks
-from jaxedge.foodwise import web, weigh_ins, words
-from jaxedge.foodwise.pages import weigh_ins as page
+from jaxedge.foodwise.base import words
+from jaxedge.foodwise.waste import weigh_ins
+from jaxedge.foodwise.web import application
+from jaxedge.foodwise.web.pages import weigh_ins as page
 from tests.foodwise import weighing
 from tests.foodwise.conftest import FakePredictor
 
@@ -46,7 +48,7 @@ def looked(monkeypatch):
 
 def test_of_strangers_nothing_is_read(instance, looked):
     """Neither is it without end: their attempts are counted by the head."""
-    app = web.create_app(instance._replace(attempts=1), FakePredictor())
+    app = application.create_app(instance._replace(attempts=1), FakePredictor())
     with TestClient(app) as client:
         answers = [
             client.post(PATH, content=b"{} is no message").status_code

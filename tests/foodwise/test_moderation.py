@@ -4,8 +4,8 @@ import re
 
 import sqlalchemy as sa
 
-from jaxedge.foodwise import words
-from jaxedge.foodwise.tables import Action, AuditEntry, Membership, Team
+from jaxedge.foodwise.base import words
+from jaxedge.foodwise.base.tables import Action, AuditEntry, Membership, Team
 from tests.foodwise.browsers import (  # noqa: F401 - with a fixture
     staffed_people,
     waits,

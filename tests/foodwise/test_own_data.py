@@ -7,17 +7,9 @@ import zipfile
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import (
-    actions,
-    audit,
-    database,
-    own_data,
-    people,
-    photos,
-    tables,
-    words,
-)
-from jaxedge.foodwise.refusals import Refused
+from jaxedge.foodwise.base import audit, database, tables, words
+from jaxedge.foodwise.base.refusals import Refused
+from jaxedge.foodwise.campaign import actions, own_data, people, photos
 from tests.foodwise.participants import (
     encoded,
     files,

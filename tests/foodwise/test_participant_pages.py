@@ -8,16 +8,10 @@ import re
 from fastapi.testclient import TestClient
 import pytest
 
-from jaxedge.foodwise import (
-    people,
-    photos,
-    rooms,
-    tables,
-    web,
-    weeks,
-    words,
-)
-from jaxedge.foodwise.settings import CONSENT, MOST_PHOTO
+from jaxedge.foodwise.base import rooms, tables, words
+from jaxedge.foodwise.base.settings import CONSENT, MOST_PHOTO
+from jaxedge.foodwise.campaign import people, photos, weeks
+from jaxedge.foodwise.web import application
 from tests.foodwise.conftest import FakePredictor
 from tests.foodwise.participants import (
     CLEAN,
@@ -354,7 +348,7 @@ def test_a_network_that_fails_loses_no_action(instance):
             raise RuntimeError("no chip")
 
     for predictor in (None, Broken()):
-        app = web.create_app(instance, predictor)
+        app = application.create_app(instance, predictor)
         with TestClient(app, follow_redirects=False) as client:
             if not rows(app, tables.Campaign):
                 set_up(app)
@@ -370,7 +364,7 @@ def test_a_photo_whose_action_fails_is_not_left(app, anna, place, monkeypatch):
     def fail(*given):
         raise RuntimeError("the database is gone")
 
-    from jaxedge.foodwise import actions
+    from jaxedge.foodwise.campaign import actions
 
     monkeypatch.setattr(actions, "log", fail)
     with pytest.raises(RuntimeError, match="gone"):
@@ -522,7 +516,7 @@ def test_a_team_is_joined_by_its_code(app, anna, other):
 
 
 def test_too_many_actions_have_to_wait(instance):
-    app = web.create_app(instance._replace(attempts=1), FakePredictor())
+    app = application.create_app(instance._replace(attempts=1), FakePredictor())
     place = set_up(app)
     with TestClient(app, follow_redirects=False) as client:
         join(client)

@@ -8,17 +8,10 @@ from fastapi.testclient import TestClient
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import (
-    actions,
-    database,
-    people,
-    security,
-    tables,
-    teams,
-    words,
-)
-from jaxedge.foodwise.refusals import Refused
-from jaxedge.foodwise.settings import CONSENT
+from jaxedge.foodwise.base import database, security, tables, words
+from jaxedge.foodwise.base.refusals import Refused
+from jaxedge.foodwise.base.settings import CONSENT
+from jaxedge.foodwise.campaign import actions, people, teams
 from tests.foodwise.participants import (
     PASSWORD,
     campaign,

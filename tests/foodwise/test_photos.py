@@ -14,17 +14,11 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import (
-    actions,
-    database,
-    identity,
-    photos,
-    settings,
-    tables,
-    web,
-)
-from jaxedge.foodwise.refusals import Busy, Refused
-from jaxedge.foodwise.settings import MOST_PHOTO
+from jaxedge.foodwise.base import database, identity, settings, tables
+from jaxedge.foodwise.base.refusals import Busy, Refused
+from jaxedge.foodwise.base.settings import MOST_PHOTO
+from jaxedge.foodwise.campaign import actions, photos
+from jaxedge.foodwise.web import application
 from tests.foodwise.participants import (
     campaign,
     canteen,
@@ -428,7 +422,7 @@ def test_another_instances_photos_are_left_alone(instance, _migrated):
         with pytest.raises(checks.UsageError, match="another instance"):
             photos.expire(empty, wrong, at)
         with pytest.raises(checks.UsageError, match="another instance"):
-            web.create_app(wrong)
+            application.create_app(wrong)
         # Also once it belongs to another folder.
         other = wrong._replace(folder=instance.folder / "other")
         settings.prepare(other)

@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import demo, replay, rules, security, stories
-from jaxedge.foodwise.database import Database, migrate
-from jaxedge.foodwise.tables import (
+from jaxedge.foodwise.base import rules, security
+from jaxedge.foodwise.base.database import Database, migrate
+from jaxedge.foodwise.base.tables import (
     Action,
     AuditEntry,
     Campaign,
@@ -23,6 +23,8 @@ from jaxedge.foodwise.tables import (
     User,
     WasteRecord,
 )
+from jaxedge.foodwise.upkeep import demo, replay
+from jaxedge.foodwise.waste import stories
 from tests.foodwise import weighing
 from tests.foodwise.postgres import postgres  # noqa: F401 - a fixture
 

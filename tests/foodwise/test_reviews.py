@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import moderation, review, reviews, rules, staff
-from jaxedge.foodwise.tables import (
+from jaxedge.foodwise.base import rules
+from jaxedge.foodwise.base.tables import (
     Action,
     AuditEntry,
     Campaign,
@@ -23,6 +23,8 @@ from jaxedge.foodwise.tables import (
     ReviewVote,
     User,
 )
+from jaxedge.foodwise.campaign import moderation, reviews, staff
+from jaxedge.foodwise.grading import ordering
 
 AT = dt.datetime(2026, 3, 3, 5, 0, tzinfo=dt.UTC)
 CLEAN, SOME, LOTS = range(3)
@@ -152,7 +154,7 @@ def test_the_queue_is_in_the_order_of_what_teaches(session):
     found = reviews.queue(session, user(session, "one"))
     # The queue hands photos over by vacuity, 3 / sum of alpha.
     by_u = sorted(range(4), key=lambda n: sum(alphas[n]))
-    order = review.order_review([alphas[n] for n in by_u], looks[by_u])
+    order = ordering.order_review([alphas[n] for n in by_u], looks[by_u])
     wanted = [shown[by_u[n]].id for n in order] + [bare.id]
     assert [p.id for p in found] == wanted
     assert wanted.index(shown[0].id) == 3  # The sure one, before the bare one.

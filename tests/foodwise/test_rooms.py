@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from jaxedge.foodwise.refusals import Busy
-from jaxedge.foodwise.rooms import Room
+from jaxedge.foodwise.base.refusals import Busy
+from jaxedge.foodwise.base.rooms import Room
 
 
 def test_so_many_are_inside_and_one_of_a_person():

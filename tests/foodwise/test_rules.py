@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import pytest
 
 from jaxedge.core import checks
-from jaxedge.foodwise import rules
+from jaxedge.foodwise.base import rules
 
 RULES = rules.Rules()
 BERLIN = rules.Rules(zone="Europe/Berlin")

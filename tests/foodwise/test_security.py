@@ -21,7 +21,9 @@ import schemathesis
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 import sqlalchemy as sa
 
-from jaxedge.foodwise import codes, rules, security, tables, web
+from jaxedge.foodwise.base import rules, security, tables
+from jaxedge.foodwise.campaign import codes
+from jaxedge.foodwise.web import application
 from tests.foodwise import participants as made
 from tests.foodwise import weighing
 from tests.foodwise.browsers import (
@@ -105,7 +107,7 @@ def test_no_get_breaks_and_strangers_are_led_to_log_in(app, everybody):
             for asked in filled(path):
                 answer = client.get(asked)
                 assert answer.status_code < 500, (role, asked)
-                for name, value in web.HEADERS.items():
+                for name, value in application.HEADERS.items():
                     assert answer.headers[name] == value, (asked, name)
                 if role == VISITOR and path not in PUBLIC:
                     assert led_to_log_in(answer) or (
@@ -187,13 +189,13 @@ def test_what_breaks_or_is_too_large_has_the_headers_too(app):
     assert (broken.status_code, large.status_code) == (500, 413)
     assert "division" not in broken.text
     for answer in (broken, large):
-        for name, value in web.HEADERS.items():
+        for name, value in application.HEADERS.items():
             assert answer.headers[name] == value
 
 
 PATHS = [
-    "/static/../web.py",
-    "/static/%2e%2e/web.py",
+    "/static/../application.py",
+    "/static/%2e%2e/application.py",
     "/static/..%2fweb.py",
     "/static/..%5cweb.py",
     "/static//etc/passwd",
@@ -388,12 +390,12 @@ def test_names_and_searches_are_shown_as_text(app, everybody):
 @pytest.fixture(scope="module")
 def program(tmp_path_factory, _migrated):
     """The application for programs, and the token of a canteen."""
-    from jaxedge.foodwise import settings
+    from jaxedge.foodwise.base import settings
 
     folder = tmp_path_factory.mktemp("program")
     settings.prepare(settings.Settings(folder))
     (folder / "foodwise.db").write_bytes(_migrated)
-    app = web.create_app(
+    app = application.create_app(
         settings.Settings(folder, attempts=10_000), FakePredictor()
     )
     database = app.state.site.database

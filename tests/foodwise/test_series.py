@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxedge.foodwise import series
+from jaxedge.foodwise.waste import series
 
 START = dt.date(2026, 3, 9)  # A Monday.
 

@@ -14,15 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import (
-    campaigns,
-    draws,
-    models,
-    rules,
-    staff,
-    words,
-)
-from jaxedge.foodwise.tables import (
+from jaxedge.foodwise.base import rules, words
+from jaxedge.foodwise.base.tables import (
     Action,
     AuditEntry,
     Campaign,
@@ -34,6 +27,8 @@ from jaxedge.foodwise.tables import (
     User,
     now,
 )
+from jaxedge.foodwise.campaign import campaigns, draws, staff
+from jaxedge.foodwise.upkeep import versions
 from tests.foodwise.browsers import (  # noqa: F401 - with a fixture
     DAY,
     SEED,
@@ -196,7 +191,7 @@ def test_models_are_activated_and_rolled_back(app, staffed, monkeypatch):
     class Loaded:
         version = "v1"
 
-    monkeypatch.setattr(models, "load", lambda settings, version: Loaded())
+    monkeypatch.setattr(versions, "load", lambda settings, version: Loaded())
     assert admin.post("/admin/models/activate", version="v1").is_redirect
     assert app.state.site.predictor.version == "v1"
     assert one(app, sa.select(ModelVersion.active)) is True
@@ -208,10 +203,10 @@ def test_a_network_is_warm_before_it_grades(instance, monkeypatch):
     warm = []
     grader = types.SimpleNamespace(warm_up=lambda: warm.append("compiled"))
     fake = types.SimpleNamespace(Grader=lambda folder: grader)
-    monkeypatch.setitem(sys.modules, "jaxedge.foodwise.grader", fake)
-    monkeypatch.setattr("jaxedge.foodwise.grader", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "jaxedge.foodwise.grading.grader", fake)
+    monkeypatch.setattr("jaxedge.foodwise.grading.grader", fake, raising=False)
     (instance.models / "v1").mkdir()
-    assert models.load(instance, "v1") is grader
+    assert versions.load(instance, "v1") is grader
     assert warm == ["compiled"]
 
 
@@ -225,10 +220,10 @@ def test_retraining_is_noted_whether_it_works_or_not(app, staffed, monkeypatch):
         return types.SimpleNamespace(version="v2", metrics={"acc": 0.9})
 
     fake = types.SimpleNamespace(retrain=retrain)
-    monkeypatch.setitem(sys.modules, "jaxedge.foodwise.grader", fake)
-    monkeypatch.setattr("jaxedge.foodwise.grader", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "jaxedge.foodwise.grading.grader", fake)
+    monkeypatch.setattr("jaxedge.foodwise.grading.grader", fake, raising=False)
     database = app.state.site.database
-    for n in range(models.LEAST_LABELS):
+    for n in range(versions.LEAST_LABELS):
         waits(app, staffed["participant"], canteen_id=1 + n % 2)
     with database.write() as session:
         for n, photo in enumerate(session.scalars(sa.select(Photo))):
@@ -243,7 +238,7 @@ def test_retraining_is_noted_whether_it_works_or_not(app, staffed, monkeypatch):
         for photo in (undone, unseen):
             session.add(Label(photo_id=photo.id, label=0, how="votes"))
     with database.read() as session:
-        assert models.labels(session) == models.LEAST_LABELS == 10
+        assert versions.labels(session) == versions.LEAST_LABELS == 10
     for _ in range(2):
         staffed["admin"].post("/admin/models/retrain")
     features_NxF, labels_N, canteens = given[0]

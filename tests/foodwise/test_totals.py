@@ -9,9 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import choices, replay, stories, totals
-from jaxedge.foodwise.database import Database
-from jaxedge.foodwise.tables import Campaign, Canteen, WasteRecord
+from jaxedge.foodwise.base.database import Database
+from jaxedge.foodwise.base.tables import Campaign, Canteen, WasteRecord
+from jaxedge.foodwise.campaign import choices
+from jaxedge.foodwise.upkeep import replay
+from jaxedge.foodwise.waste import stories, totals
 from tests.foodwise import weighing
 
 MONDAY = dt.date(2026, 3, 9)
@@ -109,7 +111,7 @@ def test_the_latest_campaign_that_had_begun(small):
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory, _migrated):
     """The made-up campaign, without pictures, once for all tests here."""
-    from jaxedge.foodwise import settings
+    from jaxedge.foodwise.base import settings
 
     made = settings.Settings(tmp_path_factory.mktemp("replay"))
     settings.prepare(made)

@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+from pathlib import Path
 import re
 import threading
 import urllib.parse
@@ -11,15 +12,16 @@ from fastapi.testclient import TestClient
 import pytest
 
 from jaxedge.core.checks import UsageError
-from jaxedge.foodwise import asking, security, web, words
-from jaxedge.foodwise.database import Database
-from jaxedge.foodwise.refusals import Busy, Refused
+from jaxedge.foodwise.base import security, words
+from jaxedge.foodwise.base.database import Database
+from jaxedge.foodwise.base.refusals import Busy, Refused
+from jaxedge.foodwise.web import application, asking
 
 
 def test_every_answer_has_the_headers(client):
     for path in ("/static/style.css", "/no-such-page"):
         answer = client.get(path)
-        for name, value in web.HEADERS.items():
+        for name, value in application.HEADERS.items():
             assert answer.headers[name] == value
 
 
@@ -92,7 +94,9 @@ def test_a_database_in_memory_is_refused():
 
 def test_old_photos_go_at_the_start(app, monkeypatch):
     swept = threading.Event()
-    monkeypatch.setattr(web.photos, "expire", lambda *given: swept.set())
+    monkeypatch.setattr(
+        application.photos, "expire", lambda *given: swept.set()
+    )
     with TestClient(app):
         assert swept.wait(10)
 
@@ -109,13 +113,15 @@ def test_the_sweep_goes_on_every_hour_whatever_fails(app, monkeypatch, caplog):
         if len(slept) == 2:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(web.photos, "expire", fail)
-    monkeypatch.setattr(web.backup, "sweep", lambda *g: done.append("backups"))
+    monkeypatch.setattr(application.photos, "expire", fail)
+    monkeypatch.setattr(
+        application.backup, "sweep", lambda *g: done.append("backups")
+    )
     site = app.state.site
     monkeypatch.setattr(site.database, "forget", lambda: done.append("log"))
-    monkeypatch.setattr(web.asyncio, "sleep", sleep)
+    monkeypatch.setattr(application.asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(web._sweep(site.settings, site.database))
+        asyncio.run(application._sweep(site.settings, site.database))
     assert done == ["photos", "backups", "log"] * 2
     assert slept == [3600, 3600]
     assert "old photos could not be removed" in caplog.text
@@ -156,3 +162,15 @@ def test_who_is_led_to_log_in_keeps_what_was_asked_for(client):
     back = re.findall('name="next" value="([^"]+)"', page.text)[0]
     assert html.unescape(back).startswith("/join?next=")
     assert client.get("/login").text.count("?next=") == 0
+
+
+def test_packages_import_from_below():
+    floors = ("base", "grading", "campaign", "waste", "upkeep", "web")
+    top = Path(words.__file__).parents[1]
+    wrong = []
+    for place, name in enumerate(floors):
+        for path in (top / name).rglob("*.py"):
+            text = path.read_text("utf-8")
+            found = re.findall(r"from jaxedge\.foodwise\.(\w+)", text)
+            wrong += [f"{path}: {f}" for f in found if f in floors[place + 1 :]]
+    assert wrong == []

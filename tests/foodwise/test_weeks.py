@@ -3,8 +3,9 @@
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise import choices, database, rules, tables, weeks
-from jaxedge.foodwise.refusals import Refused
+from jaxedge.foodwise.base import database, rules, tables
+from jaxedge.foodwise.base.refusals import Refused
+from jaxedge.foodwise.campaign import choices, weeks
 from tests.foodwise.participants import campaign
 from tests.foodwise.scenes import DAY, HOURS, MONDAY, NOON, Scene, shot
 

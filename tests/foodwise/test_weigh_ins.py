@@ -10,10 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from jaxedge.core import checks
-from jaxedge.foodwise import campaigns, sheets, weigh_ins, weigh_rows, words
-from jaxedge.foodwise.database import Database
-from jaxedge.foodwise.tables import ApiToken, AuditEntry, ImportBatch, now
-from jaxedge.foodwise.tables import WasteRecord as Waste
+from jaxedge.foodwise.base import words
+from jaxedge.foodwise.base.database import Database
+from jaxedge.foodwise.base.tables import ApiToken, AuditEntry, ImportBatch, now
+from jaxedge.foodwise.base.tables import WasteRecord as Waste
+from jaxedge.foodwise.campaign import campaigns
+from jaxedge.foodwise.waste import sheets, weigh_ins, weigh_rows
 from tests.foodwise import weighing
 
 ROW = ("north", "2026-03-09", "lunch", "rice", 41250, 1830)
@@ -328,7 +330,7 @@ RECORD = {
 
 
 def test_a_scale_sends_its_canteen_alone(client, site, monkeypatch):
-    from jaxedge.foodwise.pages import weigh_ins as page
+    from jaxedge.foodwise.web.pages import weigh_ins as page
 
     monkeypatch.setattr(page, "today", lambda session: weighing.TODAY)
     allowed = weighing.places(site.database, "north", "south")

@@ -2,13 +2,14 @@
 
 import datetime as dt
 
-from jaxedge.foodwise import security, sheets, weigh_ins
-from jaxedge.foodwise.tables import (
+from jaxedge.foodwise.base import security
+from jaxedge.foodwise.base.tables import (
     ApiToken,
     Canteen,
     CanteenManager,
     User,
 )
+from jaxedge.foodwise.waste import sheets, weigh_ins
 
 TODAY = dt.date(2026, 3, 20)
 HEAD = "canteen,day,meal,category,grams,diners\n"

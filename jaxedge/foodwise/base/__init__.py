@@ -1,0 +1,1 @@
+"""Floor of FoodWise: tables, rules, texts, and who may ask; no page."""

@@ -1,0 +1,1 @@
+"""What people do: actions, photos, reviews, points, teams, and their staff."""

@@ -1,0 +1,1 @@
+"""The network that grades photos of plates, and its taught versions."""

@@ -1,0 +1,1 @@
+"""What keeps an instance: backups, taught networks, a made-up campaign."""

@@ -1,0 +1,1 @@
+"""What canteens throw away: weigh-ins, sums, charts and their story."""
