@@ -12,8 +12,9 @@ Arguments of `get_config`:
 
 The paper's abstract and public pages tell of no network, so no number of it is
 expected here: the data set, the 128 features, the network and all settings are
-our design, see `foodwise.grading.experiment`, `data.plates` and `features.plates`. All
-results are on synthetic plates; those of photos will be worse.
+our design, see `foodwise.grading.experiment`, `data.plates` and
+`features.plates`. All results are on synthetic plates; those of photos will be
+worse.
 
 Its evidence is e^z, its loss the Bayes risk of the Brier score with .1 KL,
 annealed over 5 passes, and its doubt the vacuity u = K / S. It has one client,

@@ -363,8 +363,10 @@ def _compiled_many(
                 voxel_shift=voxel_shift,
                 plain=plain,
             )
-            # Densities in the hull are found on the host.
-            column += [found.get(name, jnp.float32(0)) for name in names_of]
+            if (kind, definitions) == ("shape", "ibsi"):
+                # Densities in the hull are found on the host.
+                found = dict.fromkeys(names_of, jnp.float32(0)) | found
+            column += [found[name] for name in names_of]
         return jnp.stack(column)
 
     return jax.vmap(one, out_axes=1)(region_B)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 _EPSILON = 2.0**-52
 _SQUARINGS = 16  # power 2^16: at most 3e-6 too little, if two values compete
 _FIRST = 0.55  # sum of squared shares after which products with a vector do:
-_TURNS = 8  # the second is then 4 times as small as the first, or smaller
+_TURNS = 8  # the second is then 3.7 times as small as the first, or smaller
 
 
 def maximal_correlation(

@@ -42,7 +42,8 @@ from jaxedge.foodwise.grading.storage import Version as Version
 from jaxedge.foodwise.grading.storage import versions as versions
 from jaxedge.run import workdir
 
-# Of its answers where it gives one; our choice.
+# Of its answers where it gives one, on the validation plates; our choice. On
+# others it is a little less, see docs/results/foodwise_grader.md.
 ACCURACY = 0.99
 DESIGN = "clip"
 # Reviewed plates count as much as so many of the synthetic ones together, but
@@ -95,9 +96,10 @@ def retrain(
 
     It begins anew, so that what it learned from the reviewed ones before does
     not count twice. All canteens weigh alike, whatever they have reviewed, and
-    all together as `SHARE` of the plates. (The variant "canteens" of
-    configs/foodwise.py does the same without bringing photos together: each
-    canteen is a client of the recipe `federated`, which asks for labels by FEAL
+    all together as `SHARE` of the plates, so far as `MOST_OFTEN` lets them. The
+    threshold and the metrics are those of synthetic plates. (The variant
+    "canteens" of configs/foodwise.py does the same without bringing photos
+    together: each canteen is a client of the recipe `federated`, which asks for labels by FEAL
     and sends what it learned.)
 
     Args:
@@ -203,7 +205,7 @@ class Grader:
         if accuracy is None and design == note["design"]:
             self.threshold = judged.Threshold(**note["threshold"])
         else:
-            asked = accuracy or note["accuracy"]
+            asked = note["accuracy"] if accuracy is None else accuracy
             self.threshold = self._chosen(place.parent, asked)
 
     def grade(self, image_HxWx3: np.ndarray) -> Grade:

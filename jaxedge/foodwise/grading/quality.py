@@ -13,8 +13,8 @@ from jaxedge.data.plates import SIDE
 
 # What may be wrong with a photo.
 PROBLEMS = ("too_small", "too_dark", "too_bright", "no_plate", "blurred")
-# Of brightness in [0, 1], and all ours: they let every synthetic plate pass,
-# and nobody has set them by real photos yet.
+# Of brightness in [0, 1], and all ours: they let all but one in a thousand
+# synthetic plates pass, and nobody has set them by real photos yet.
 DARK = 0.12  # Mean, below which a photo is too dark.
 BRIGHT = 0.93  # Mean, above which it is too bright,
 GLARE, GLARING = 0.98, 0.5  # as it is if so much is brighter than that.
