@@ -330,8 +330,8 @@ def _grader_page(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f" {TARGETS['certain_80']:.0%} of the surest 80 %."
         f" Below: {'; '.join(missed) if missed else 'none'}. Of what is"
         f" answered, {grader.ACCURACY:.0%} is not reached on the test plates,"
-        f" in one seed at least, by {'; '.join(short) if short else 'none'}: the"
-        " threshold is the last that the validation plates allow.",
+        f" in one seed at least, by {'; '.join(short) or 'none'}: the threshold"
+        " is the last that the validation plates allow.",
     ]
 
 

@@ -99,8 +99,8 @@ def retrain(
     all together as `SHARE` of the plates, so far as `MOST_OFTEN` lets them. The
     threshold and the metrics are those of synthetic plates. (The variant
     "canteens" of configs/foodwise.py does the same without bringing photos
-    together: each canteen is a client of the recipe `federated`, which asks for labels by FEAL
-    and sends what it learned.)
+    together: each canteen is a client of the recipe `federated`, which asks for
+    labels by FEAL and sends what it learned.)
 
     Args:
         folder: of all versions, with one at least.
