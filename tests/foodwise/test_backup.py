@@ -16,6 +16,8 @@ from jaxedge.foodwise.base import database, settings, tables
 from jaxedge.foodwise.upkeep import backup, restore
 from tests.foodwise.postgres import postgres  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.slow
+
 AT = dt.datetime(2026, 3, 3, 5, 0, 1, 250000, tzinfo=dt.UTC)
 PHOTO = f"{1:032x}.jpg"
 

@@ -30,9 +30,10 @@ from tests.foodwise.serving import ARGUMENTS, serving
 
 CHROMIUM = Path("/usr/bin/chromium")
 sync_api = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason="needs Debian's Chromium"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's Chromium"),
+]
 PHONE = {
     "viewport": {"width": 390, "height": 844},
     "is_mobile": True,

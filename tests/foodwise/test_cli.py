@@ -22,6 +22,8 @@ from jaxedge.foodwise.campaign import staff
 from jaxedge.foodwise.upkeep import versions
 from jaxedge.run import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -40,6 +40,8 @@ from jaxedge.foodwise.upkeep import restore
 from tests.foodwise import scenes
 from tests.foodwise.postgres import postgres  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.slow
+
 AT = dt.datetime(2026, 3, 3, 5, 0, tzinfo=dt.UTC)
 
 

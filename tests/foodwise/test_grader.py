@@ -23,7 +23,7 @@ from jaxedge.foodwise.grading.ordering import order_review
 from jaxedge.learn import active
 from jaxedge.recipes import federated
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compile_quickly")]
 
 N = 120
 

@@ -28,6 +28,8 @@ from jaxedge.foodwise.waste import stories
 from tests.foodwise import weighing
 from tests.foodwise.postgres import postgres  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.slow
+
 RULES = rules.Rules()
 
 

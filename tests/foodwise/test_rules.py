@@ -10,6 +10,8 @@ import pytest
 from jaxedge.core import checks
 from jaxedge.foodwise.base import rules
 
+pytestmark = pytest.mark.physics
+
 RULES = rules.Rules()
 BERLIN = rules.Rules(zone="Europe/Berlin")
 START = dt.date(2026, 3, 2)  # A Monday.

@@ -9,6 +9,8 @@ from scipy import stats
 
 from jaxedge.foodwise.waste import series
 
+pytestmark = pytest.mark.physics
+
 START = dt.date(2026, 3, 9)  # A Monday.
 
 
