@@ -36,8 +36,8 @@ def run(asked: Any) -> int:
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Iterator[Database]:
     """The database, with all of its tables."""
+    database = Database(settings.url)  # Of a wrong URL no folder is made.
     prepare(settings)
-    database = Database(settings.url)
     try:
         migrate(settings.url)
         yield database
@@ -117,7 +117,7 @@ def _export(settings: Settings, database: Database, asked: Any) -> int:
                 print(line)
             return 0
         try:
-            with asked.out.open("w") as out:
+            with asked.out.open("w", encoding="utf-8") as out:
                 out.writelines(f"{line}\n" for line in reviews.export(session))
         except OSError as error:
             raise checks.UsageError(
@@ -192,6 +192,7 @@ def _listen(
         proxy_headers=asked.proxy is not None,
         forwarded_allow_ips=asked.proxy or "",
         server_header=False,
+        ws="none",
         log_level="warning",
     )
 

@@ -61,6 +61,21 @@ def instance(tmp_path, monkeypatch, _migrated):
 
 
 @pytest.fixture
+def base(instance):
+    """The database of the instance."""
+    made = database.Database(instance.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def session(base):
+    """One that is never committed."""
+    with base.read() as made:
+        yield made
+
+
+@pytest.fixture
 def app(instance):
     """The application of the instance."""
     return application.create_app(instance, FakePredictor())

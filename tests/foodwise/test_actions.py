@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise.base import database, rules, tables
+from jaxedge.foodwise.base import rules, tables
 from jaxedge.foodwise.base.refusals import Refused
 from jaxedge.foodwise.campaign import actions, photos, repeats, weeks
 from tests.foodwise.participants import (
@@ -27,20 +27,6 @@ from tests.foodwise.scenes import (
     seen,
     shot,
 )
-
-
-@pytest.fixture
-def base(instance):
-    made = database.Database(instance.url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def session(base):
-    """One that is never committed."""
-    with base.read() as made:
-        yield made
 
 
 def test_an_action_counts_and_gives_points(session):

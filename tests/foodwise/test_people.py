@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise.base import database, security, tables, words
+from jaxedge.foodwise.base import security, tables, words
 from jaxedge.foodwise.base.refusals import Refused
 from jaxedge.foodwise.base.settings import CONSENT
 from jaxedge.foodwise.campaign import actions, people, teams
@@ -22,19 +22,6 @@ from tests.foodwise.participants import (
     rows,
     staff,
 )
-
-
-@pytest.fixture
-def base(instance):
-    made = database.Database(instance.url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def session(base):
-    with base.read() as made:
-        yield made
 
 
 @pytest.mark.parametrize("name", ["abc", "Anna_7", "x-y", "陳大文", "a" * 20])

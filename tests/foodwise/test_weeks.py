@@ -3,25 +3,11 @@
 import pytest
 import sqlalchemy as sa
 
-from jaxedge.foodwise.base import database, rules, tables
+from jaxedge.foodwise.base import rules, tables
 from jaxedge.foodwise.base.refusals import Refused
 from jaxedge.foodwise.campaign import choices, weeks
 from tests.foodwise.participants import campaign
 from tests.foodwise.scenes import DAY, HOURS, MONDAY, NOON, Scene, shot
-
-
-@pytest.fixture
-def base(instance):
-    made = database.Database(instance.url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def session(base):
-    """One that is never committed."""
-    with base.read() as made:
-        yield made
 
 
 def test_a_week_shows_days_streak_and_tickets(session):

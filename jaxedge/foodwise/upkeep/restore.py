@@ -66,6 +66,11 @@ def restore(path: Path, settings: Settings) -> Restored:
         UsageError: for a file that is no whole backup, or one of a newer
             program, and for an instance that holds anything.
     """
+    if not path.is_file():
+        raise checks.UsageError(
+            f"{path} cannot be read as a backup: there is no such file; name"
+            " one that `jaxedge foodwise backup` made."
+        )
     prepare(settings)
     with tempfile.TemporaryDirectory(
         prefix=RESTORING, dir=settings.folder
