@@ -117,7 +117,7 @@ class Entry(NamedTuple):
 
 ENTRIES = {
     "vit_variation": Entry(
-        "A vision transformer (patches of 4, 64 x 4, 2 heads) on CIFAR-10's"
+        "A vision transformer (patches of 8, 64 x 4, 2 heads) on CIFAR-10's"
         " first 9,000 images. Plain LSQ learns by labels, with a step a matrix"
         " and scales by count; all three: soft labels of a published ResNet-56"
         f" for {CROPS} stored crops an image, steps by head with scales by the"
