@@ -13,7 +13,11 @@ a vision transformer of 64 x 4 and the images of CIFAR-10 that the root holds:
                norm, taught by crops, with the bin regulariser
     quick      digits, in seconds
     deit_tiny, swin_tiny, sret_tiny
-               the published recipe on images in folders, for accelerators
+               the published recipe on ImageNet, for accelerators, where DIR
+               holds `imagenet/` (`data.imagenet`) and runs/fkd the teacher's
+               outputs in the files of FKD, "marginal smoothing top-5, 500
+               crops" (`data.fkd`); name the network in full precision that it
+               starts from (--config.model.start)
 
 The teacher's outputs are stored first, here those of a published ResNet-56:
 
@@ -30,6 +34,11 @@ precision), SReT-T 76.99, 75.40, 67.53 (75.81), Swin-T 82.42, 81.37, 77.66
 (81.0). Its published logs have no column of the regulariser, so these appear to
 be without it: the published recipe here has it off. Unknown: the teacher of its
 stored labels, its ablations, its statistics of variation.
+
+Other than published: every 20th training image of a class is held out to choose
+the epoch; the last two epochs have four crops too; each image is squeezed into
+a square of 448 before its crops are cut (--config.distill.side), not cropped as
+it is.
 
 Ours: not finished, so no result is claimed.
 """
@@ -149,14 +158,14 @@ def _published(c: Any, variant: str) -> None:
     An epoch there is four crops of an image; here it is a pass over the images,
     of which each step sees four crops: 512 crops, 128 images.
     """
-    c.data.name = "imagenet100"
+    c.data.name = "imagenet"
     c.model.update({"name": variant, "widths": ()})
     c.augment.update({"crop": 0, "flip": False})
     # As the published logs, see above.
     c.quantize.regulariser = 0.0
     # The released code has one step a module, whatever it is called.
     c.quantize.groups = "tensor"
-    c.distill.update({"teacher": "runs/teacher", "crops": 4})
+    c.distill.update({"teacher": "runs/fkd", "crops": 4, "side": 448})
     # 150 epochs of crops are 37.5 of images; the last two are single crops
     # there, which is not repeated.
     c.train.update({"epochs": 38, "batch": 128, "dtype": "bfloat16"})

@@ -10,6 +10,7 @@ from jaxedge.core import checks
 from jaxedge.data import (
     adrenal_shapes,
     cifar10,
+    cifar100,
     digits,
     drive,
     dvs_gesture,
@@ -21,6 +22,7 @@ from jaxedge.data import (
     fed_prostate,
     geometric_shapes,
     heart,
+    imagenet,
     imagenet100,
     joint_pairs,
     modelnet40,
@@ -75,6 +77,9 @@ SPLITS = ("train", "valid", "test")
 # those under a data root.
 BUNDLED: dict[str, Callable[..., Source]] = {
     "digits": digits.read,
+    "digits_32": functools.partial(digits.read_enlarged, side=32),
+    "digits_224": functools.partial(digits.read_enlarged, side=224),
+    "digit_pixels": digits.read_pixels,
     "joint_pairs": joint_pairs.read,
     "phantom_volumes": phantom_volumes.read,
     "plates": plates.read,
@@ -85,6 +90,8 @@ ON_DISK: dict[str, Callable[..., Source]] = {
     "adrenal_shapes": adrenal_shapes.read,
     "brats": functools.partial(pair_folder.read, layout="brats"),
     "cifar10": cifar10.read,
+    "cifar100": cifar100.read,
+    "cifar100_coarse": functools.partial(cifar100.read, coarse=True),
     "drive": drive.read,
     "dvs_gesture": dvs_gesture.read,
     "fashion_mnist": fashion_mnist.read,
@@ -97,6 +104,7 @@ ON_DISK: dict[str, Callable[..., Source]] = {
     "geometric_shapes": geometric_shapes.read,
     "heart": heart.read,
     "heart_stages": functools.partial(heart.read, stages=True),
+    "imagenet": imagenet.read,
     "imagenet100": imagenet100.read,
     "imagenet100_64": functools.partial(imagenet100.read, side=64),
     "ixi": functools.partial(pair_folder.read, layout="ixi"),
@@ -154,6 +162,7 @@ OPTIONAL = (
 # Folders of the data root that are not named as their data sets.
 _FOLDERS = {
     "adrenal_shapes": "adrenalmnist3d",
+    "cifar100_coarse": "cifar100",
     "fed_isic2019": "fed_isic",
     "heart": "uci_heart_4sites",
     "heart_stages": "uci_heart_4sites",

@@ -12,14 +12,16 @@ from collections.abc import Sequence
 import hashlib
 import io
 from pathlib import Path
-import pickle
 from typing import Any
 import zipfile
 
 import numpy as np
 
 from jaxedge.core import checks
+from jaxedge.data import cifar
 from jaxedge.data.source import Source, make_source
+
+OF = "CIFAR-10"
 
 CLASSES = (
     "airplane",
@@ -38,8 +40,7 @@ PARTS = {
     "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
     "test": ("test_batch",),
 }
-# Of the files of the Python version, as torchvision lists them. They are
-# pickles, which may run any program when read, so only these are opened.
+# Of the files of the Python version, as torchvision lists them.
 MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -88,28 +89,25 @@ def read(split: str, root: Path) -> Source:
     if part == "train":
         if len(records) == BATCH_ROWS:
             name = "cifar10 (first 10,000)"
-        start = len(records) - len(records) // 10
-        records = records[start:] if split == "valid" else records[:start]
-    planes_NxCxHxW = records[:, 1:].reshape(-1, 3, 32, 32)
-    x_NxHxWxC = np.ascontiguousarray(
-        planes_NxCxHxW.transpose(0, 2, 3, 1), np.float32
-    )
-    x_NxHxWxC /= 255
+    records = records[cifar.part(split, len(records))]
     return make_source(
-        x_NxHxWxC, records[:, 0], classes=CLASSES, name=name, split=split
+        cifar.images(records[:, 1:]),
+        records[:, 0],
+        classes=CLASSES,
+        name=name,
+        split=split,
     )
 
 
 def _batches(part: str, root: Path) -> list[np.ndarray]:
     """Records [10000, 3073] of each batch that the root holds."""
-    for version, open_batch in _VERSIONS.items():
-        for parent in (root / "cifar10", root):
-            folder = parent / f"cifar-10-batches-{version}"
-            if folder.is_dir():
-                return [
-                    _checked(folder, name, open_batch(folder, name))
-                    for name in PARTS[part]
-                ]
+    found = cifar.folder(root, "cifar10", tuple(_VERSIONS))
+    if found is not None:
+        open_batch = _VERSIONS[found.name]
+        return [
+            _checked(found, name, open_batch(found, name))
+            for name in PARTS[part]
+        ]
     folder = root / "cifar10"
     if not any(folder.glob("*.webp")):
         raise checks.UsageError(
@@ -123,25 +121,21 @@ def _batches(part: str, root: Path) -> list[np.ndarray]:
 
 
 def _from_pickle(folder: Path, name: str) -> np.ndarray:
-    content = _content(folder / name)
+    path = folder / name
+    content = cifar.content(path)
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != MD5[name]:
-        raise _bad(folder / name, "does not have the official file's checksum")
-    batch = pickle.loads(content, encoding="bytes")
-    return _records(batch[b"labels"], batch[b"data"])
+        raise _bad(path, "does not have the official file's checksum")
+    return _records(*cifar.unpickled(path, content, ("labels", "data"), OF))
 
 
 def _from_binary(folder: Path, name: str) -> np.ndarray:
-    path = folder / f"{name}.bin"
-    content = np.frombuffer(_content(path), np.uint8)
-    if content.size != BATCH_ROWS * 3073:
-        raise _bad(
-            path,
-            f"has {content.size:,} bytes instead of {BATCH_ROWS * 3073:,}",
-        )
-    return content.reshape(-1, 3073)
+    return cifar.records(folder / f"{name}.bin", 1, BATCH_ROWS, OF)
 
 
-_VERSIONS = {"py": _from_pickle, "bin": _from_binary}
+_VERSIONS = {
+    "cifar-10-batches-py": _from_pickle,
+    "cifar-10-batches-bin": _from_binary,
+}
 
 
 def _from_sheets(folder: Path, part: str) -> np.ndarray:
@@ -153,7 +147,7 @@ def _from_sheets(folder: Path, part: str) -> np.ndarray:
 
 def _sheet(path: Path) -> np.ndarray:
     """The images of a sheet, [2000, 32, 32, 3]."""
-    content = _content(path)
+    content = cifar.content(path)
     try:
         # Optional: the extra `data`.
         from PIL import Image
@@ -174,7 +168,7 @@ def _sheet(path: Path) -> np.ndarray:
 
 def _labels(path: Path, name: str) -> np.ndarray:
     """The first labels of a part, [10000]."""
-    content = _content(path)
+    content = cifar.content(path)
     try:
         with np.load(io.BytesIO(content)) as file:
             labels = file[name][:BATCH_ROWS]
@@ -199,17 +193,5 @@ def _checked(folder: Path, name: str, records: np.ndarray) -> np.ndarray:
     return records
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise checks.UsageError(
-            f"{path} cannot be read ({error.strerror}); check the path and its"
-            " permissions."
-        ) from error
-
-
 def _bad(path: Path, fault: str) -> checks.UsageError:
-    return checks.UsageError(
-        f"{path} {fault}; replace it with an intact copy of CIFAR-10's."
-    )
+    return cifar.bad(path, fault, OF)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxedge.core import checks
 from jaxedge.data.source import Source, make_source
 
 CLASSES = tuple("0123456789")
@@ -46,6 +47,81 @@ def read(split: str) -> Source:
         name="digits",
         split=split,
     )
+
+
+def read_enlarged(split: str, side: int) -> Source:
+    """The digits as colour images, for networks of large inputs.
+
+    Args:
+        split: as for `read`.
+        side: S, pixels, a multiple of 8; each pixel becomes a square.
+
+    Returns:
+        x `Enlarged` [N, S, S, 3] float32 in [0, 1] and y [N].
+    """
+    source = read(split)
+    x: Any = Enlarged(source.x, side)
+    return source._replace(x=x, name=f"digits_{side}")
+
+
+def read_pixels(split: str, side: int = 32) -> Source:
+    """The digits as a task of segmentation.
+
+    Args:
+        split: as for `read`.
+        side: S, pixels, as for `read_enlarged`.
+
+    Returns:
+        x [N, S, S, 3] float32 in [0, 1] and y [N, S, S], 0 where there is less
+        than half of the ink, or 1 + the digit that a pixel belongs to.
+    """
+    source = read(split)
+    x = Enlarged(source.x, side)[:]
+    ink = x[..., 0] >= 0.5
+    y = np.where(ink, 1 + source.y[:, None, None], 0)
+    return make_source(
+        x,
+        y,
+        classes=("paper", *CLASSES),
+        name="digit_pixels",
+        split=split,
+    )
+
+
+class Enlarged:
+    """Images that stand for an array [N, S, S, 3] float32 in [0, 1].
+
+    It can be asked for its length, shape and rows, which are enlarged at every
+    call: all of them at 224 x 224 would take a gigabyte.
+
+    Attributes:
+        x: the images, [N, H, H, 1].
+        side: S, pixels.
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 4
+
+    def __init__(self, x: np.ndarray, side: int) -> None:
+        if side % x.shape[1]:
+            raise checks.UsageError(
+                f"side is {side}, but must be a multiple of {x.shape[1]}."
+            )
+        self.x, self.side = x, side
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, S, S, 3)."""
+        return (len(self), self.side, self.side, 3)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """One image, or those of a slice or of an array of indices [B]."""
+        times = self.side // self.x.shape[1]
+        large = self.x[rows].repeat(times, -3).repeat(times, -2)
+        return large.repeat(3, -1)
 
 
 def split_rows(y: np.ndarray) -> Rows:

@@ -27,6 +27,7 @@ from jaxedge.hardware.weights import Plan as Plan
 from jaxedge.hardware.weights import Weight as Weight
 from jaxedge.hardware.weights import deploy as deploy
 from jaxedge.hardware.weights import dot as dot
+from jaxedge.hardware.weights import is_deployed as is_deployed
 from jaxedge.hardware.weights import is_weight as is_weight
 from jaxedge.hardware.weights import program as program
 from jaxedge.hardware.wrapping import Wrapped as Wrapped
@@ -52,6 +53,7 @@ __all__ = [
     "ensemble",
     "formats",
     "ir_drop",
+    "is_deployed",
     "is_weight",
     "patches",
     "program",

@@ -99,6 +99,15 @@ def dot(
 
     Raises:
         UsageError: when the shapes do not fit.
+
+    Examples:
+        >>> from jaxedge.hardware import digital
+        >>> x, w = jnp.ones((1, 2)), jnp.array([[1.0], [0.26]])
+        >>> dot(x, w).tolist()
+        [[1.25999...]]
+        >>> small = program(jax.random.key(0), w, digital.get("int4"))
+        >>> round(float(dot(x, small)[0, 0]), 4)
+        1.2857
     """
     x = jnp.asarray(x)
     if len(w.shape) != 2:
@@ -226,6 +235,17 @@ class Plan:
         return assigned
 
 
+def is_deployed(path: str, leaf: Any) -> bool:
+    """Whether one spec for everything puts a leaf on hardware.
+
+    Args:
+        path: of the leaf, such as "Dense_0/kernel".
+        leaf: array or hardware leaf.
+    """
+    held = is_weight(leaf) or jnp.ndim(leaf) in RANKS
+    return held and not path.endswith(TABLE)
+
+
 def deploy(
     key: jax.Array, params: Any, plan: Spec | Mapping[str, Spec | None] | Plan
 ) -> Any:
@@ -237,7 +257,7 @@ def deploy(
     Args:
         key: chip key; the same key is the same chip.
         params: pytree of arrays and hardware leaves.
-        plan: one spec for every matrix and kernel (arrays of rank 2 or 4 and
+        plan: one spec for every matrix and kernel (arrays of rank 2, 4 or 5 and
             leaves, but for tables, whose names end in "embedding": they are
             looked up and multiply nothing), or a mapping from regular
             expressions, searched in the path (such as "Dense_0/kernel"), to
@@ -251,6 +271,16 @@ def deploy(
     Raises:
         UsageError: for a pattern that matches no leaf (lists the paths), that
             is hidden by earlier ones, or that is no regular expression.
+
+    Examples:
+        >>> from jaxedge.hardware import crossbar, devices
+        >>> params = {"Dense_0": {"kernel": jnp.eye(2), "bias": jnp.ones(2)}}
+        >>> spec = crossbar.Spec(devices.get("ideal", program_noise=0.1))
+        >>> chip = deploy(jax.random.key(0), params, {"Dense_0": spec})
+        >>> type(chip["Dense_0"]["kernel"]).__name__
+        'Crossbar'
+        >>> chip["Dense_0"]["bias"].tolist()
+        [1.0, 1.0]
     """
     check_key(key)
     plan = Plan.of(plan)

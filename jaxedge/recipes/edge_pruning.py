@@ -120,7 +120,7 @@ def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
 
     def init(key: jax.Array, params: Any) -> tuple[Any, Memory]:
         def scores(path: str, kernel: jax.Array) -> jax.Array:
-            if _digital(kernel):
+            if _digital(path, kernel):
                 return kernel
             bound = 1 / math.sqrt(math.prod(kernel.shape[:-1]))
             return jax.random.uniform(
@@ -129,7 +129,7 @@ def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
             )  # fmt: skip
 
         def weights(path: str, kernel: jax.Array) -> jax.Array | None:
-            if _digital(kernel):
+            if _digital(path, kernel):
                 return None
             return random_weights(
                 stream(key, f"weights/{path}"),
@@ -138,15 +138,15 @@ def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
                 learn.weights,
             )
 
+        def mask(path: str, score: jax.Array) -> jax.Array | None:
+            if _digital(path, score):
+                return None
+            return masks.top_fraction(score, learn.keep)
+
         learned = map_named(scores, params)
         return learned, Memory(
             weights=map_named(weights, params),
-            mask=jax.tree.map(
-                lambda s: (
-                    None if _digital(s) else masks.top_fraction(s, learn.keep)
-                ),
-                learned,
-            ),
+            mask=map_named(mask, learned),
             limit=jnp.float32(learn.dead_band_start),
             best=jnp.float32(-jnp.inf),
             programmed=masks.Flips(jnp.int32(0), jnp.int32(0)),
@@ -213,9 +213,9 @@ def mask_rule(learn: Learn, select: str = "accuracy") -> supervised.Rule:
     return supervised.Rule(init, view, advance, review, summary)
 
 
-def _digital(parameter: Any) -> bool:
-    """Whether no array holds it."""
-    return jnp.ndim(parameter) < 2
+def _digital(path: str, parameter: Any) -> bool:
+    """Whether no array holds it: a bias, a scale, a token, a table."""
+    return not hardware.is_deployed(path, parameter)
 
 
 def _is_flips(node: Any) -> bool:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from jaxedge import data
 from jaxedge.core import checks
+from jaxedge.data import fkd
 from jaxedge.data import teacher as teachers
 from jaxedge.models import arrays, checkpoints, resnet
 from jaxedge.models.layers import SITES
@@ -123,17 +124,27 @@ def prepare(
     """
     train = splits["train"]
     if _stored(given.distill):
-        told = teachers.open(str(given.distill.teacher), train)
-        most = told.stored.flips.shape[1]
-        if given.distill.crops > most:
-            raise checks.UsageError(
-                f"distill.crops is {given.distill.crops}, but"
-                f" {given.distill.teacher} holds {most} of an image."
-            )
-        known = {**(train.aux or {}), **told.stored._asdict()}
-        train = train._replace(aux=known)
+        train = _taught(given.distill, train)
     rows = coresets.count(given.coreset, train)
     return {**splits, "train": train}, rows
+
+
+def _taught(given: teaching.Distill, train: data.Source) -> data.Source:
+    """The examples with a teacher's stored outputs."""
+    folder = str(given.teacher)
+    published = fkd.is_folder(folder)
+    told = (fkd if published else teachers).open(folder, train)
+    most = told.stored.flips.shape[1]
+    if given.crops > most:
+        raise checks.UsageError(
+            f"distill.crops is {given.crops}, but {folder} holds {most} of an"
+            " image."
+        )
+    known: dict[str, Any] = {**(train.aux or {}), **told.stored._asdict()}
+    x: Any = train.x
+    if published:  # Their boxes are shares of all of an image.
+        x, known["whole"] = x.with_whole(given.side)
+    return train._replace(x=x, aux=known)
 
 
 def build(

@@ -20,14 +20,19 @@ class Distill(NamedTuple):
 
     Attributes:
         teacher: a name of `models.checkpoints.CHECKPOINTS`, whose network runs
-            at every step, or a folder of stored outputs
-            (`jaxedge teach`, `data.teacher`); None teaches by labels alone.
+            at every step, or a folder of stored outputs (`jaxedge teach`,
+            `data.teacher`; or files of FKD, `data.fkd`); None teaches by labels
+            alone.
         path: file with the checkpoint's arrays; None is that of the data root.
         share: of the teacher in the target; the rest is the label.
         temperature: by which the teacher's logits are divided; stored outputs
             have theirs.
         crops: of stored outputs, how many of an image a step sees, that is
             `crops` times `train.batch`.
+        side: of files of FKD alone: pixels of the square that each image is
+            squeezed into before its crops are cut. Our choice; the published
+            crops are cut from the images as they are, and a smaller square
+            blurs small crops.
     """
 
     teacher: str | None = None
@@ -35,6 +40,7 @@ class Distill(NamedTuple):
     share: float = 1.0
     temperature: float = 1.0
     crops: int = 1
+    side: int = 448
 
     def check(self) -> None:
         """Raises UsageError for a field out of range."""
@@ -43,6 +49,7 @@ class Distill(NamedTuple):
             "distill.temperature", self.temperature, 0, open_low=True
         )
         checks.whole("distill.crops", self.crops, 1)
+        checks.whole("distill.side", self.side, 1)
 
 
 def by_network(teacher: Any, given: Distill, inner: Augment | None) -> Augment:
@@ -70,7 +77,8 @@ def by_store(
     """Crops and targets of a batch whose `aux` is stored outputs.
 
     Each image gives `crops` of its stored crops, drawn anew at every step; one
-    image's lie side by side in the batch.
+    image's lie side by side in the batch. They are cut from the images of the
+    batch, or from those of `aux` "whole", where it has them.
 
     Args:
         size: of the crops.
@@ -94,7 +102,10 @@ def by_store(
 
         every = lambda a: jnp.repeat(a, count, 0)  # noqa: E731
         x = images.resized_crop(
-            every(batch.x), part("boxes"), size, flips=part("flips")
+            every(stored.get("whole", batch.x)),
+            part("boxes"),
+            size,
+            flips=part("flips"),
         )
         told = distill.recover(part("index"), part("value"), classes)
         batch = batch._replace(

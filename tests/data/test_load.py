@@ -18,7 +18,7 @@ def test_unknown_data_set():
         "'fashon_mnist'.*mean 'fashion_mnist'.*digits", "fashon_mnist", "test"
     )
     names = ", ".join(sorted([*data.BUNDLED, *data.ON_DISK]))
-    assert "cifar10, digits, drive, dvs_gesture" in names
+    assert "cifar10, cifar100, cifar100_coarse, digit" in names
     fails(f"data set 'x'. Known: {names}", "x", "test")
 
 
