@@ -219,6 +219,7 @@ def quantize(**changes: Any) -> ConfigDict:
             "regulariser": 0.0,
             "regulariser_start": 0.25,
             "track": True,
+            "freeze": placeholder(float),
         }
     )
     # First and last layer, as the papers on transformers have it.
@@ -235,6 +236,7 @@ def distill(**changes: Any) -> ConfigDict:
             "share": 1.0,
             "temperature": 1.0,
             "crops": 1,
+            "side": 448,
         }
     )
     section.update(changes)

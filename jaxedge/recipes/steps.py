@@ -8,106 +8,28 @@ Letter: G groups of a tensor with steps of their own.
 """
 
 from collections.abc import Callable, Mapping
-import re
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxedge.core import checks
-from jaxedge.core.trees import map_named, path_name
+from jaxedge.core.trees import map_named
 from jaxedge.hardware import calibration
-from jaxedge.models.layers import SITES
 from jaxedge.models.learned_step import LearnedStep
-from jaxedge.models.quantized import matching
 from jaxedge.quantize import integer, variation
 from jaxedge.quantize.grid import Grid
 from jaxedge.recipes import supervised
+from jaxedge.recipes.grid_places import Place as Place
+from jaxedge.recipes.grid_places import Places as Places
+from jaxedge.recipes.grid_places import Quantize as Quantize
+from jaxedge.recipes.grid_places import places as places
+from jaxedge.recipes.grid_places import sites_of
 
-GROUPS = ("tensor", "channel", "head")
-SIGNS = ("data", "signed")
 # What a grid of inputs is named by, beside the path of its kernel.
 _INPUTS = ":inputs"
 # Inputs that fall below zero by at most this share of their largest, such as
 # those behind a GELU, have a grid with an offset. Our choice.
 _SHALLOW = 0.25
-
-
-class Quantize(NamedTuple):
-    """The section `quantize` of a config.
-
-    Attributes:
-        weights: bits of the weights, 2 to 8; None leaves them.
-        inputs: bits of what they meet and of the network's own places; None
-            leaves these.
-        edges: bits of weights and inputs of the first and the last layer; None
-            leaves both layers.
-        groups: of the weights with a step of their own: "tensor", "channel" (of
-            the outputs), or "head": those of queries, keys and values have a
-            step for each head, as these have themselves, the others one.
-        scale: of the gradient of the weights' steps, a name of
-            `quantize.integer.GRADIENT_SCALES`; that of inputs is "count".
-        signs: whether inputs have codes of both signs ("signed"), or those that
-            fit the first batch ("data"): from zero upward, or with an offset.
-        keep: regular expression, searched in the paths of weights: these
-            layers are left; None leaves none.
-        step_rate: learning rate of the weights' steps over that of the weights.
-        input_rate: of the steps and offsets of inputs, likewise.
-        regulariser: what the bin regulariser weighs in the end (vvtq 4.3).
-        regulariser_start: share of the training before it begins.
-        track: whether oscillations of the weights' codes are followed.
-    """
-
-    weights: int | None
-    inputs: int | None
-    edges: int | None = 8
-    groups: str = "tensor"
-    scale: str = "count"
-    signs: str = "data"
-    keep: str | None = None
-    step_rate: float = 1.0
-    input_rate: float = 1.0
-    regulariser: float = 0.0
-    regulariser_start: float = 0.25
-    track: bool = True
-
-    def check(self) -> None:
-        """Raises UsageError for a field out of range."""
-        for name in ("weights", "inputs", "edges"):
-            bits = getattr(self, name)
-            if bits is not None:
-                checks.whole(f"quantize.{name}", bits)
-                checks.in_range(f"quantize.{name}", bits, 2, 8)
-        checks.choice("quantize.groups", self.groups, GROUPS)
-        checks.choice("quantize.scale", self.scale, integer.GRADIENT_SCALES)
-        checks.choice("quantize.signs", self.signs, SIGNS)
-        for name in ("step_rate", "input_rate", "regulariser"):
-            checks.in_range(f"quantize.{name}", getattr(self, name), 0)
-        checks.in_range(
-            "quantize.regulariser_start", self.regulariser_start, 0, 0.999
-        )
-
-
-class Place(NamedTuple):
-    """Where a grid is.
-
-    Attributes:
-        bits: of its codes.
-        groups: G.
-        axis: that they divide, from the end.
-    """
-
-    bits: int
-    groups: int
-    axis: int = -1
-
-
-class Places(NamedTuple):
-    """All grids of a network, by path."""
-
-    weights: dict[str, Place]
-    inputs: dict[str, Place]
-    sites: dict[str, Place]
 
 
 class Learned(NamedTuple):
@@ -136,6 +58,7 @@ class Memory(NamedTuple):
         high: largest codes, [].
         moved: whether they have an offset, 0 or 1, [].
         trackers: of the weights' codes, where they are followed.
+        held: of these the weights that are frozen, where some may be.
     """
 
     own: Any
@@ -144,66 +67,7 @@ class Memory(NamedTuple):
     high: dict[str, jax.Array]
     moved: dict[str, jax.Array]
     trackers: dict[str, variation.Tracker]
-
-
-def places(apply: Callable[[Any], Any], params: Any, given: Quantize) -> Places:
-    """Where a network has grids.
-
-    Args:
-        apply: the network on an example, a function of its parameters, that
-            gives its collection of places.
-        params: parameters, or their shapes.
-        given: which.
-
-    Raises:
-        UsageError: if no layer is left, or `keep` is no regular expression.
-    """
-    named = matching(params, ".")
-    kept = set() if given.keep is None else matching(params, given.keep)
-    seen: dict[str, Any] = {}
-
-    def run(params: Any) -> Any:
-        tapped, found = calibration.tap(
-            params, lambda leaf, x: x.shape, lambda path, leaf: path in named
-        )
-        shown = apply(tapped)
-        seen.update({path: calls[0] for path, calls in found.items()})
-        return shown
-
-    shapes = jax.eval_shape(run, params)
-    # Inside attentions, [..., heads, T, ...].
-    heads = {path: leaf.shape[-3] for path, leaf in _sites(shapes).items()}
-    order = list(seen)  # As they are called.
-    edges = {order[0], order[-1]} if order else set()
-    weights: dict[str, Place] = {}
-    inputs: dict[str, Place] = {}
-    outputs = {}
-    map_named(lambda path, w: outputs.update({path: w.shape[-1:]}), params)
-    for path in order:
-        if path in kept:
-            continue
-        on_edge = path in edges
-        bits = given.edges if on_edge else given.weights
-        if bits is not None and given.weights is not None:
-            groups = {"tensor": 1, "channel": outputs[path][0]}.get(
-                given.groups, heads.get(_site_of(path), 1)
-            )
-            weights[path] = Place(bits, groups)
-        bits = given.edges if on_edge else given.inputs
-        if bits is not None and given.inputs is not None:
-            inputs[path] = Place(bits, 1)
-    if not weights and not inputs:
-        raise checks.UsageError(
-            "no layer is quantised: give quantize.weights or quantize.inputs"
-            " bits, and let quantize.keep leave some layer; the layers are:"
-            f" {', '.join(order)}."
-        )
-    own = {}
-    if given.inputs is not None:
-        for path, count in heads.items():
-            groups = count if given.groups == "head" else 1
-            own[path] = Place(given.inputs, groups, -3)
-    return Places(weights, inputs, own)
+    held: dict[str, variation.Held]
 
 
 def add(
@@ -237,17 +101,20 @@ def add(
             high={path: jnp.float32(top) for path, (_, top) in limits.items()},
             moved={path: jnp.zeros(()) for path in met},
             trackers={},
+            held={},
         )
-        return learned, memory._replace(trackers=trackers(learned, memory))
-
-    def trackers(learned: Learned, memory: Memory) -> Any:
         if not given.track:
-            return {}
-        w = _weights(rule.view(learned.own, memory.own), found)
-        return {
-            path: variation.start(codes)
-            for path, codes in _codes(w, learned, memory).items()
+            return learned, memory
+        codes = _codes(w, learned, memory)
+        trackers = {path: variation.start(c) for path, c in codes.items()}
+        if given.freeze is None:
+            return learned, memory._replace(trackers=trackers)
+        # None of them: nothing has oscillated yet.
+        held = {
+            path: variation.freeze(tracker, threshold=given.freeze)
+            for path, tracker in trackers.items()
         }
+        return learned, memory._replace(trackers=trackers, held=held)
 
     def begin(
         learned: Learned, memory: Memory, run: Callable[[Any], Any]
@@ -263,7 +130,7 @@ def add(
             lambda leaf, x: x,
             lambda path, leaf: path in found.inputs,
         )
-        shown = _sites(run(tapped), every=True)
+        shown = sites_of(run(tapped), every=True)
         for path, seen in calls.items():
             for x in seen:
                 look(path + _INPUTS, x)
@@ -303,6 +170,7 @@ def add(
             own = inputs = None
             if path in found.weights:
                 own = weight_grid(path, learned, memory)
+                w = hold(path, w, own, memory)
             if path in found.inputs:
                 place = found.inputs[path]
                 inputs = grid_of(path + _INPUTS, place, learned, memory)
@@ -320,6 +188,18 @@ def add(
         low, high = map(jnp.asarray, integer.limits(memory.bits[path]))
         return Grid(learned.steps[path], low, high, scale=given.scale)
 
+    def hold(path: str, w: jax.Array, grid: Grid, memory: Memory) -> jax.Array:
+        """Frozen weights at their levels, which move with the step alone."""
+        if path not in memory.held:
+            return w
+        held = memory.held[path]
+        factor = integer.gradient_scale(
+            given.scale, w, grid.high, groups=grid.step.size
+        )
+        step = integer.scaled_gradient(grid.steps(w), factor)
+        level = step * held.codes.astype(jnp.float32)
+        return jnp.where(held.mask, level.astype(w.dtype), w)
+
     def _codes(w: Any, learned: Learned, memory: Memory) -> Any:
         return {
             path: weight_grid(path, learned, memory).codes(w[path])
@@ -334,10 +214,28 @@ def add(
         w = _weights(rule.view(new.own, own), found)
         codes = _codes(w, new, memory)
         before = memory.trackers
+        for path, held in memory.held.items():
+            codes[path] = jnp.where(held.mask, held.codes, codes[path])
         moved = {p: variation.flips(before[p].codes, codes[p]) for p in codes}
         after = {p: variation.track(before[p], codes[p]) for p in codes}
-        sums = {**sums, "flips/total": _share(moved, w)}
-        return memory._replace(trackers=after), sums
+        # By how much the share rises: the sum over all steps is that of the
+        # last, whichever batches there were.
+        rise = _oscillating(after) - _oscillating(before)
+        sums = {
+            **sums,
+            "flips/total": _share(moved, w),
+            "oscillating_rise/total": rise,
+        }
+        memory = memory._replace(trackers=after)
+        if given.freeze is not None:
+            held = {
+                p: variation.freeze(
+                    after[p], memory.held[p], threshold=given.freeze
+                )
+                for p in after
+            }
+            memory = memory._replace(held=held)
+        return memory, sums
 
     def penalty(
         learned: Learned, memory: Memory, progress: jax.Array
@@ -351,7 +249,7 @@ def add(
             )
             terms.append(
                 variation.bin_regulariser(
-                    w[path],
+                    hold(path, w[path], grid, memory),
                     grid.steps(w[path]),
                     bits=memory.bits[path],
                     grad_scale=factor,
@@ -369,12 +267,12 @@ def add(
         own = rule.summary(memory.own)
         if not memory.trackers:
             return own
-        shares = {
-            path: variation.oscillating(tracker)
-            for path, tracker in memory.trackers.items()
-        }
-        codes = {p: tracker.codes for p, tracker in memory.trackers.items()}
-        return {**own, "oscillating": _share(shares, codes)}
+        found = {**own, "oscillating": _oscillating(memory.trackers)}
+        if memory.held:
+            masks = {path: held.mask for path, held in memory.held.items()}
+            shares = {path: jnp.mean(mask) for path, mask in masks.items()}
+            found["frozen"] = _share(shares, masks)
+        return found
 
     return supervised.Rule(
         init=init,
@@ -398,6 +296,13 @@ def rates(given: Quantize, learned: Any) -> Any:
         part(learned.input_steps, given.input_rate),
         part(learned.offsets, given.input_rate),
     )
+
+
+def trackers(memory: Any) -> dict[str, variation.Tracker]:
+    """Those of a rule's memory, whatever other rules lie around it."""
+    while memory is not None and not isinstance(memory, Memory):
+        memory = getattr(memory, "own", None)
+    return {} if memory is None else memory.trackers
 
 
 class _Fit(NamedTuple):
@@ -454,6 +359,12 @@ def _first_step(w: jax.Array, place: Place) -> jax.Array:
     return jax.vmap(lambda w: integer.init_step(w, place.bits))(parts)
 
 
+def _oscillating(trackers: Mapping[str, variation.Tracker]) -> jax.Array:
+    """The share of all weights that oscillate, float32 []."""
+    shares = {p: variation.oscillating(t) for p, t in trackers.items()}
+    return _share(shares, {p: t.codes for p, t in trackers.items()})
+
+
 def _share(shares: Mapping[str, jax.Array], sizes: Mapping[str, Any]) -> Any:
     """Mean of the layers' shares, each counted by its size."""
     total = sum(sizes[path].size for path in shares)
@@ -471,21 +382,6 @@ def _weights(params: Any, found: Places) -> dict[str, jax.Array]:
 
     map_named(note, params)
     return kept
-
-
-def _sites(collections: Mapping[str, Any], every: bool = False) -> Any:
-    """What passed the places of a network, by path; the first or every call."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(
-        collections.get(SITES, {}), is_leaf=lambda node: isinstance(node, tuple)
-    )
-    return {
-        path_name(path): calls if every else calls[0] for path, calls in leaves
-    }
-
-
-def _site_of(path: str) -> str:
-    """Name of the place that the outputs of a layer reach, if there is one."""
-    return re.sub(r"/?kernel$", "_site", path)
 
 
 def _placed(params: Any, path: str, leaf: Any) -> Any:

@@ -19,7 +19,7 @@ from jaxedge.core import checks
 from jaxedge.core.keys import stream
 from jaxedge.hardware import digital, energy, sram
 from jaxedge.models import arrays
-from jaxedge.recipes import settings
+from jaxedge.recipes import settings, steps
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run import (
     cells,
@@ -39,6 +39,7 @@ from jaxedge.run import (
     study,
     sweeps,
     synthesis,
+    variation,
     workdir,
 )
 from jaxedge.run.checkpoint import Checkpoints
@@ -229,11 +230,17 @@ def _check_ranges(
 def run(job: Job, folder: Path, stop: loop.Stop | None = None) -> Path:
     """All stages; goes on where an earlier call was stopped.
 
+    Processes of `jax.distributed` call it alike, with a folder that all of
+    them see: they train together (`train.devices` "all"), or each the same,
+    and share the chips.
+
     Returns:
         The path of the report.
     """
     workdir.check(folder, job.config, study=False)
-    workdir.create(folder, job.config)
+    if hosts.leads():
+        workdir.create(folder, job.config)
+    hosts.wait()  # For a folder that all of them see.
     return _stages(job, folder, stop)
 
 
@@ -324,7 +331,7 @@ def _stages(job: Job, folder: Path, stop: loop.Stop | None) -> Path:
         )
     numbers = cells.stored(variables["params"], chip)
     with _timing(seconds, "pictures"):
-        pictures(job, variables, chip, folder / "pictures.npz")
+        pictures(job, variables, chip, folder / "pictures.npz", state)
     made = synthesis.numbers(results.Archive(folder / "pictures.npz"))
     content = {
         "config": job.config,
@@ -456,7 +463,9 @@ def one_chip(job: Job, variables: Any) -> Any:
     return jax.jit(hardware.deploy)(key, variables["params"], job.spec)
 
 
-def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
+def pictures(
+    job: Job, variables: Any, chip: Any, path: Path, state: Any
+) -> None:
     """Writes what the report draws of the network and of its first chip.
 
     Args:
@@ -464,6 +473,7 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
         variables: on ideal hardware.
         chip: parameters, from `one_chip`.
         path: of the npz file.
+        state: that training left.
     """
     key, splits = wafer(stream(job.key, "study"), 1)[0], job.splits
     samples = job.samples if settle.calibrated(job.spec) else None
@@ -483,6 +493,7 @@ def pictures(job: Job, variables: Any, chip: Any, path: Path) -> None:
     drawn |= _clients(job, path.parent / "chosen")
     drawn |= _informed(job, pair, test, key)
     drawn |= _synthesis(job, pair, path.parent / "pairs", key)
+    drawn |= _variation(job, variables, state)
     np.savez_compressed(path, **drawn)  # type: ignore[arg-type]
 
 
@@ -514,6 +525,17 @@ def _synthesis(
     networks = synthesis.Networks(_start(job), *pair)
     return synthesis.collect(
         job.given, networks, job.splits, kept, key, job.data_root
+    )
+
+
+def _variation(job: Job, variables: Any, state: Any) -> dict[str, np.ndarray]:
+    """What the report shows of learned grids; nothing where there are none."""
+    module = recipes.get(job.config["recipe"])
+    if module is not recipes.quantization_aware:
+        return {}
+    trackers = steps.trackers(state.memory)
+    return variation.collect(
+        job.recipe, variables, trackers, job.splits["valid"]
     )
 
 

@@ -28,6 +28,7 @@ from jaxedge.run import (
     study_page,
     synthesis_page,
     text,
+    variation_page,
 )
 
 Json = Mapping[str, Any]
@@ -93,6 +94,7 @@ def _body(workdir: Path, summary: Json) -> str:
             clients_page.section(pictures, rows, summary),
             informed_page.section(pictures, summary),
             synthesis_page.section(pictures, summary),
+            variation_page.section(pictures, rows, summary),
             page.section("Chips", study_page.chips(summary, study)),
             page.section("Stress", study_page.stressed(study, summary)),
             study_page.others(workdir / "studies", summary),

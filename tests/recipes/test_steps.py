@@ -11,6 +11,7 @@ from jaxedge.core.checks import UsageError
 from jaxedge.models.layers import SITES
 from jaxedge.models.learned_step import LearnedStep
 from jaxedge.models.vit import Vit
+from jaxedge.quantize import variation
 from jaxedge.quantize.grid import Grid
 from jaxedge.recipes import optimizers, steps, supervised
 
@@ -189,6 +190,106 @@ def test_flips_and_oscillations_are_told():
     assert "flips/total" not in sums and not free.recipe.summary(state)
 
 
+def test_the_share_that_oscillates_is_the_sum_of_its_rises():
+    one = Trained(edges=2)
+    update = jax.jit(one.recipe.update)
+    state, rng = one.begun(), np.random.default_rng(3)
+    trackers = {
+        # Rates around the threshold, which fall by .1 % where nothing turns.
+        path: t._replace(
+            rate=jnp.asarray(rng.uniform(0.0045, 0.0055, t.rate.shape))
+        )
+        for path, t in steps.trackers(state.memory).items()
+    }
+    state = state._replace(memory=state.memory._replace(trackers=trackers))
+    start = share = float(one.recipe.summary(state)["oscillating"])
+    for _ in range(40):
+        state, sums = update(state, one.batch)
+        share += float(sums["oscillating_rise/total"])
+    found = steps.trackers(state.memory).values()
+    rates = np.concatenate([np.ravel(t.rate) for t in found])
+    assert share == pytest.approx(np.mean(rates > 0.005), abs=1e-6)
+    assert share != pytest.approx(start, abs=0.02)
+    assert steps.trackers(None) == steps.trackers(()) == {}
+
+
+def frozen(state, path="Dense_1/kernel"):
+    """The state with the weights of one output held, one code above their own.
+
+    As far as there are codes above.
+    """
+    tracker, held = (state.memory._asdict()[n][path] for n in FROZEN)
+    mask = jnp.zeros_like(held.mask).at[:, 1].set(True)
+    codes = jnp.where(mask, jnp.minimum(tracker.codes + 1, 1), held.codes)
+    held = state.memory.held | {path: variation.Held(mask, codes)}
+    return state._replace(memory=state.memory._replace(held=held))
+
+
+FROZEN = ("trackers", "held")
+
+
+def test_held_weights_keep_their_codes_and_move_with_the_step():
+    one = Trained(edges=2, freeze=0.5)
+    state = frozen(one.begun())
+    path, recipe = "Dense_1/kernel", one.recipe
+    held = np.asarray(state.memory.held[path].codes)
+    update = jax.jit(recipe.update)
+    for _ in range(4):
+        before = state
+        state, _ = update(state, one.batch)
+        leaf = recipe.finish(state)["params"]["Dense_1"]["kernel"]
+        step = float(leaf.grid.step[0])
+        np.testing.assert_allclose(leaf.values[:, 1], step * held[:, 1])
+        # What the tracker sees is what the network computes with.
+        codes = np.asarray(state.memory.trackers[path].codes)
+        np.testing.assert_array_equal(codes[:, 1], held[:, 1])
+        own = np.asarray(state.learned.own["Dense_1"]["kernel"])
+        first = np.asarray(before.learned.own["Dense_1"]["kernel"])
+        np.testing.assert_array_equal(own[:, 1], first[:, 1])
+        assert (own[:, 0] != first[:, 0]).any()
+    assert float(recipe.summary(state)["frozen"]) == pytest.approx(5 / 35)
+
+
+def test_the_slope_of_the_step_counts_held_weights_by_their_codes():
+    """By finite differences of the level, where no other weight is."""
+    one = Trained(edges=2, freeze=0.5, scale="none")
+    state = one.begun()
+    path = "Dense_1/kernel"
+    mask = jnp.ones_like(state.memory.held[path].mask)
+    codes = jnp.asarray(np.arange(15).reshape(5, 3) % 4 - 2, jnp.int8)
+    held = state.memory.held | {path: variation.Held(mask, codes)}
+    memory = state.memory._replace(held=held)
+    weight = jnp.asarray(np.linspace(1, 2, 15).reshape(5, 3), jnp.float32)
+
+    def value(learned):
+        leaf = one.rule.view(learned, memory)["Dense_1"]["kernel"]
+        return jnp.sum(leaf.values * weight)
+
+    slope = jax.jit(jax.grad(value))(state.learned)
+    want = np.sum(np.asarray(codes, float) * np.asarray(weight))
+    np.testing.assert_allclose(slope.steps[path], [want], rtol=1e-5)
+    assert not np.asarray(slope.own["Dense_1"]["kernel"]).any()
+
+
+def test_weights_freeze_at_the_threshold():
+    """Of a tracker that is told to have seen many oscillations."""
+    one = Trained(edges=2, freeze=0.2)
+    state = one.begun()
+    path = "Dense_0/kernel"
+    tracker = state.memory.trackers[path]
+    rate = jnp.zeros_like(tracker.rate).at[0, 0].set(0.3).at[0, 1].set(0.19)
+    mean = tracker.mean.at[0, 0].set(-1.4)
+    told = tracker._replace(rate=rate, mean=mean)
+    trackers = state.memory.trackers | {path: told}
+    state = state._replace(memory=state.memory._replace(trackers=trackers))
+    state, _ = jax.jit(one.recipe.update)(state, one.batch)
+    held = state.memory.held[path]
+    assert np.flatnonzero(held.mask).tolist() == [0]
+    assert int(held.codes[0, 0]) == -1
+    assert float(one.recipe.summary(state)["frozen"]) == pytest.approx(1 / 35)
+    assert "frozen" not in Trained().recipe.summary(Trained().begun())
+
+
 def test_the_regulariser_joins_the_loss_when_its_time_comes():
     one = Trained(regulariser=0.5, regulariser_start=0.4)
     update, state = jax.jit(one.recipe.update), one.begun()
@@ -238,6 +339,9 @@ def test_steps_move_at_rates_of_their_own():
         ({"scale": "l2"}, "unknown quantize.scale 'l2'"),
         ({"regulariser_start": 1.0}, "regulariser_start is 1.0"),
         ({"step_rate": -1.0}, "step_rate is -1.0"),
+        ({"freeze": 1.5}, "quantize.freeze is 1.5"),
+        ({"freeze": 0.1, "track": False}, "track False"),
+        ({"freeze": 0.1, "weights": None}, "weights is None"),
     ],
 )
 def test_bad_sections(changes, message):
