@@ -103,6 +103,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "hardware": "ideal",
             # Learned beside the weights or the mask; needs input_bits.
             "input_ranges": False,
+            "devices": "one",
             # What chooses the best epoch and judges chips, as `recipes.scores`.
             "score": "accuracy",
         }

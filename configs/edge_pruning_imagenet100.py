@@ -77,6 +77,7 @@ def get_config(variant: str = "resnet50") -> ConfigDict:
             # Our choice, as for the smaller networks of the paper.
             "hardware": "fresh_chips",
             "input_ranges": False,
+            "devices": "one",
         }
     )
     c.hardware = defaults.hardware(

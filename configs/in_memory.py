@@ -88,6 +88,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "select_on": "valid",
             "hardware": "ideal",  # The cells of c.cell are the hardware.
             "input_ranges": False,
+            "devices": "one",
         }
     )
     # Other chips, to which the trained weights are copied.

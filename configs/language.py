@@ -64,6 +64,7 @@ def get_config(variant: str = "shakespeare") -> ConfigDict:
             "select_on": "valid",
             "hardware": "ideal",
             "input_ranges": False,
+            "devices": "one",
         }
     )
     c.hardware = defaults.hardware("pcm_joshi2020")

@@ -225,6 +225,7 @@ def _usual(model: Network, rule: Rule, small: bool) -> Any:
             "select_on": "valid",
             "hardware": "ideal",
             "input_ranges": False,
+            "devices": "one",
             "score": "accuracy",
         }
     )

@@ -66,6 +66,7 @@ def get_config(variant: str = "resnet20") -> ConfigDict:
             "hardware": "ideal",
             # Learned beside the weights, for chips that train.
             "input_ranges": False,
+            "devices": "one",
         }
     )
     c.hardware = defaults.hardware(

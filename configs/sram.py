@@ -78,6 +78,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "select_on": "valid",
             "hardware": "ideal",
             "input_ranges": False,
+            "devices": "one",
             "score": "accuracy",
         }
     )

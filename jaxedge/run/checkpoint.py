@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 
 from jaxedge.core import checks
 from jaxedge.core.trees import path_name
+from jaxedge.run import hosts
 
 _LOG = logging.getLogger(__name__)
 
@@ -166,6 +167,8 @@ class Checkpoints:
 
     def _set_aside(self, step: str) -> None:
         """Moves a damaged checkpoint away, so that nothing is lost."""
+        if not hosts.leads():
+            return
         aside = self._folder.with_name(f"{self._folder.name}-damaged")
         aside.mkdir(exist_ok=True)
         number = sum(1 for _ in aside.iterdir())

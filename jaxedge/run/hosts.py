@@ -61,6 +61,11 @@ def agree(value: Any) -> Any:
     return multihost_utils.broadcast_one_to_all(value)
 
 
+def wait() -> None:
+    """Until every process is here: what one has written, others may read."""
+    agree(np.zeros(()))
+
+
 def share(rows: jax.Array) -> jax.Array:
     """The rows [ceil(n / processes), ...] of [n, ...] that this process takes.
 

@@ -23,6 +23,7 @@ from jaxedge import data
 from jaxedge.core.keys import stream
 from jaxedge.core.trees import path_name
 from jaxedge.recipes.recipe import Recipe, add, mean
+from jaxedge.run import hosts
 from jaxedge.run.checkpoint import Checkpoints
 from jaxedge.run.metrics import Writer
 from jaxedge.run.sharing import Sharing
@@ -139,7 +140,9 @@ def train(
     size = plan.batch if rounds is None else rounds.size
     sharing = Sharing(plan.devices, size)
     per_epoch = steps_per_epoch(recipe, source, plan.batch)
-    update = jax.jit(recipe.update, donate_argnums=0)
+    update = jax.jit(
+        recipe.update, donate_argnums=0, out_shardings=sharing.everywhere
+    )
     review = jax.jit(recipe.review)
     broken = jax.jit(_nan_leaves)
     evaluate = evaluator(recipe, plan.evaluate_batch, sharing)
@@ -203,7 +206,7 @@ def train(
                 for batch in itertools.islice(
                     batches_of(epoch, part), step - epoch * per_epoch, None
                 ):
-                    if stop is not None and stop.asked:
+                    if _stopped(stop):
                         # A state that is lost must not become the newest.
                         _check_state(jax.device_get(broken(state)), step)
                         save(step, None)
@@ -285,6 +288,11 @@ def evaluator(
         return mean(total, recipe.measure)
 
     return evaluate
+
+
+def _stopped(stop: Stop | None) -> bool:
+    """Whether the first process was asked to stop: all of them stop at once."""
+    return bool(hosts.agree(np.array(stop is not None and stop.asked)))
 
 
 def _begun(recipe: Recipe, state: Any, batch: data.Batch) -> Any:

@@ -1,12 +1,15 @@
-"""Training on every device of a host: each takes its part of a batch.
+"""Training on every device of every host: each takes its part of a batch.
 
 The state is on all of them. A step is the same program as on one device, with
 sums over the whole batch, so that normalisation sees the whole batch too.
+Processes of `jax.distributed` have the same batches and put their own rows of
+them on their devices.
 """
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
@@ -19,7 +22,7 @@ class Sharing:
     """Where batches and states go.
 
     Args:
-        devices: "one", or "all" that JAX sees.
+        devices: "one" of each process, or "all" that JAX sees.
         batch: examples a step, which the devices divide.
 
     Raises:
@@ -54,6 +57,13 @@ class Sharing:
         """A pytree of arrays and keys, on each device."""
         return state if self._mesh is None else self._put(state, None)
 
+    @property
+    def everywhere(self) -> NamedSharding | None:
+        """Where a step leaves what it returns; None is where it was."""
+        if self._mesh is None:
+            return None
+        return NamedSharding(self._mesh, PartitionSpec())
+
     def _put(self, tree: Any, axis: str | None, rows: int | None = None) -> Any:
         mesh = self._mesh
         if mesh is None:
@@ -65,6 +75,21 @@ class Sharing:
             fits = rows is None or many == rows
             if axis and many and fits and many % mesh.size == 0:
                 spec = PartitionSpec(axis)
-            return jax.device_put(leaf, NamedSharding(mesh, spec))
+            return _placed(leaf, NamedSharding(mesh, spec))
 
         return jax.tree.map(one, tree)
+
+
+def _placed(leaf: Any, place: NamedSharding) -> jax.Array:
+    """An array on the devices of all processes, each of which has it."""
+    if place.is_fully_addressable:
+        return jax.device_put(leaf, place)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        numbers = _placed(jax.random.key_data(leaf), place)
+        return jax.random.wrap_key_data(numbers)
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.device_put(leaf, place)
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(
+        whole.shape, place, lambda index: whole[index]
+    )

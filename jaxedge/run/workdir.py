@@ -19,6 +19,9 @@ _LATER = (
     "energy.macro_joules",
     "energy.macro_share",
     "energy.macro_drop",
+    "quantize.freeze",
+    "distill.side",
+    "train.devices",
 )
 
 
@@ -122,7 +125,7 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError("it holds no JSON object")
         return content
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise checks.UsageError(
             f"{path} cannot be read ({error}); remove the workdir or choose"
             " another."

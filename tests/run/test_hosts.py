@@ -22,10 +22,13 @@ if count != "1":
     jax.distributed.initialize(f"localhost:{port}", int(count), int(rank))
 import jax.numpy as jnp
 import numpy as np
-from jaxedge import core, data, hardware
+import optax
+from jaxedge import core, data, hardware, models
 from jaxedge.hardware import crossbar, devices
+from jaxedge.recipes import supervised
 from jaxedge.recipes.recipe import Recipe
 from jaxedge.run import chip_map, loop, study, sweeps
+from jaxedge.run.checkpoint import Checkpoints
 
 def evaluate(variables, batch, key=None):
     logits = hardware.dot(batch.x, variables["params"]["kernel"], key=key)
@@ -75,8 +78,38 @@ drawn = chip_map(
     lambda key: {"pair": jax.random.normal(key, (2,))},
     core.chip_keys(jax.random.key(1), 7),
 )
+
+class Silent:
+    def write(self, step, scalars): pass
+    def close(self): pass
+
+def train(stop):
+    checkpoints = Checkpoints(
+        pathlib.Path(folder, "train"), "accuracy", jax.process_index() == 0
+    )
+    try:
+        return loop.train(
+            learner, {"train": source, "select": source},
+            loop.Plan(2, 20, devices="all"), jax.random.key(2), checkpoints,
+            lambda step: Silent(), stop,
+        )
+    finally:
+        checkpoints.close()
+
+learner = supervised.make(
+    models.Mlp((8, 4)), jnp.asarray(x[:1]), supervised.weights_rule(),
+    optax.sgd(0.1),
+)
+Stop.looks = 7
+try:
+    train(Stop())
+except loop.Preempted as stopped:
+    trained = str(stopped)
+learned = jax.tree.map(np.ravel, jax.device_get(train(None).learned))
 print(json.dumps({
     "said": said,
+    "trained": trained,
+    "learned": np.concatenate(jax.tree.leaves(learned)).tolist(),
     "devices": len(jax.devices()),
     "drawn": np.asarray(drawn["pair"]).tolist(),
     **{name: np.asarray(found.arrays[name]).tolist() for name in found.arrays},
@@ -84,8 +117,8 @@ print(json.dumps({
 """
 
 
-def start(*arguments):
-    env = dict(os.environ, JAX_PLATFORMS="cpu")
+def start(*arguments, **more):
+    env = dict(os.environ, JAX_PLATFORMS="cpu", **more)
     env.pop("JAX_NUM_CPU_DEVICES", None)
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
@@ -128,9 +161,18 @@ def test_two_processes_find_what_one_finds(tmp_path, port):
     # Both stop where the first was asked to, after two chunks; the first level
     # of noise is the base.
     assert alone["said"] == "stopped after 11 of 14 chips"
+    # Training stops likewise, in its second epoch, and goes on to the same end;
+    # sums over a batch that four devices share are rounded alike.
+    assert alone["trained"] == "stopped at step 7"
+    learned = alone.pop("learned")
+    assert len(learned) == 6 * 8 + 8 * 4
+    np.testing.assert_allclose(first["learned"], learned, rtol=1e-5, atol=1e-6)
+    assert second.pop("learned") == first.pop("learned")
     assert first == alone and second == alone
     assert len(np.unique(first["score"])) > 2
     # One process wrote, once: the same files with the same chips.
+    for folder in (one, two):
+        shutil.rmtree(folder / "train")
     names = sorted(p.name for p in one.rglob("*.*"))
     assert sorted(p.name for p in two.rglob("*.*")) == names
     for path in one.glob("chips/*"):
@@ -139,17 +181,29 @@ def test_two_processes_find_what_one_finds(tmp_path, port):
     assert results.Archive(archive)["score"].tolist() == alone["score"]
 
 
+@pytest.fixture
+def slurm():
+    """What SLURM tells each of two tasks; it makes the port of the number."""
+    first = 2**16 - 2**12  # Of the ports among which JAX chooses.
+    for job in range(os.getpid() % 2**12, 2**12):
+        with socket.socket() as probe:
+            if probe.connect_ex(("localhost", first + job)):  # Nobody is there.
+                break
+    told = {"JOB_ID": job, "STEP_NODELIST": "localhost", "NTASKS": 2}
+    return [
+        {f"SLURM_{k}": str(v) for k, v in (told | own).items()}
+        for own in ({"PROCID": i, "LOCALID": i} for i in range(2))
+    ]
+
+
 @pytest.mark.slow
-def test_a_command_is_shared_by_processes(workdir, small, port):
+def test_a_command_is_shared_by_the_tasks_of_a_cluster(workdir, small, slurm):
     """What one process found in `trained`, two of them find anew."""
     before = results.Archive(workdir / "study.npz")["score"]
     shutil.rmtree(workdir / "studies")
     arguments = ["chips", *small, f"--workdir={workdir}", "--config.study="]
-    processes = [
-        start("-m", "jaxedge", *arguments, f"--distributed={at}")
-        for at in (f"localhost:{port},0,2", f"localhost:{port},1,2")
-    ]
-    finish(processes)
+    command = ["-m", "jaxedge", *arguments, "--distributed=auto"]
+    finish([start(*command, **task) for task in slurm])
     after = results.Archive(workdir / "study.npz")
     assert set(after) == {"score", "rate/chips"}
     np.testing.assert_array_equal(after["score"], before)

@@ -150,7 +150,10 @@ MISTAKES = {
         ["run", f"--config={CONFIG}:fashion_mnist", NEW, "--data_root=."],
         "fashion_mnist",
     ),
-    "distributed run": (run("--distributed=auto"), "jaxedge chips"),
+    "distributed report": (
+        ["report", "--workdir=runs/x", "--distributed=auto"],
+        "'report', which one process draws",
+    ),
     "distributed": (
         ["chips", QUICK, NEW, "--distributed=localhost:1,2,2"],
         "'localhost:1,2,2'",
