@@ -9,12 +9,15 @@ the same network in digital weights and in cells. An entry of
 `half_sparse` compares pairs of cells under read noise, `fp4_resnets` published
 networks in number formats of few bits, an entry of
 `reproduce_llm_fp4.ENTRIES` a transformer in small numbers, one of
-`reproduce_qat.ENTRIES` trains low-bit networks, one of `reproduce_feal.ENTRIES`
-clients that choose what to annotate, `radiomics` compares features with those
-of pyradiomics and the IBSI, `ridl_phantoms` a network that is informed by them
-with its parts, `complexity` measures by which modalities are ordered, one of
-`reproduce_foodwise.ENTRIES` grades plates, and one of `reproduce_bench.BENCHES`
-is a measurement of speed.
+`reproduce_qat.ENTRIES` trains low-bit networks, one of
+`reproduce_fronts.ENTRIES` puts them on hardware against its energy, one of
+`reproduce_feal.ENTRIES` clients that choose what to annotate, `radiomics`
+compares features with those of pyradiomics and the IBSI, `ridl_phantoms` a
+network that is informed by them with its parts, `complexity` measures by which
+modalities are ordered, one of `reproduce_foodwise.ENTRIES` grades plates,
+`matrix` puts together what there is, `hardware_study` compares all hardware on
+common tasks, `devices` runs every recipe on several, and one of
+`reproduce_bench.BENCHES` is a measurement of speed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +34,15 @@ import jax
 import numpy as np
 import reproduce_bench
 import reproduce_complexity
+import reproduce_devices
 import reproduce_feal
 import reproduce_foodwise
 import reproduce_fp4
+import reproduce_fronts
 import reproduce_half_sparse
+import reproduce_hardware
 import reproduce_llm_fp4
+import reproduce_matrix
 import reproduce_pruning
 import reproduce_qat
 import reproduce_radiomics
@@ -68,6 +75,24 @@ RULES = {
     "in_memory_digits": ("float", "sgd", "tiki_taka", "tiki_taka_v2"),
 }
 
+# Parts of this program that run, tell and draw entries of their own.
+DRAWN = {
+    name: part
+    for part in (
+        reproduce_llm_fp4,
+        reproduce_qat,
+        reproduce_fronts,
+        reproduce_feal,
+        reproduce_ridl,
+        reproduce_sequential,
+        reproduce_foodwise,
+        reproduce_matrix,
+        reproduce_hardware,
+        reproduce_devices,
+    )
+    for name in part.ENTRIES
+}
+
 
 def console(arguments: Sequence[str]) -> int:
     """Runs one entry."""
@@ -75,14 +100,10 @@ def console(arguments: Sequence[str]) -> int:
     compared = reproduce_pruning.ENTRIES
     tables = reproduce_tables.ENTRIES
     published, benches = reproduce_resnet.CONFIGS, reproduce_bench.BENCHES
-    small, low = reproduce_llm_fp4.ENTRIES, reproduce_qat.ENTRIES
-    asking, digital = reproduce_feal.ENTRIES, reproduce_fp4.NAME
-    informed = reproduce_ridl.ENTRIES
-    made, graded = reproduce_sequential.ENTRIES, reproduce_foodwise.ENTRIES
+    digital = reproduce_fp4.NAME
     names = [
-        *CONFIGS, *compared, *tables, *published, digital, sparse, *small, *low,
-        *asking, reproduce_radiomics.NAME, *informed, reproduce_complexity.NAME,
-        *made, *graded, *benches,
+        *CONFIGS, *compared, *tables, *published, digital, sparse,
+        reproduce_radiomics.NAME, reproduce_complexity.NAME, *DRAWN, *benches,
     ]  # fmt: skip
     if not arguments or arguments[0] not in names:
         print(f"usage: scripts/reproduce NAME, NAME of {', '.join(names)}")
@@ -108,18 +129,8 @@ def console(arguments: Sequence[str]) -> int:
                 reproduce_features(reproduce_radiomics, rest)
             elif name == reproduce_complexity.NAME:
                 reproduce_features(reproduce_complexity, rest)
-            elif name in small:
-                drawn(reproduce_llm_fp4, name, seeds, rest, stop)
-            elif name in low:
-                drawn(reproduce_qat, name, seeds, rest, stop)
-            elif name in asking:
-                drawn(reproduce_feal, name, seeds, rest, stop)
-            elif name in informed:
-                drawn(reproduce_ridl, name, seeds, rest, stop)
-            elif name in made:
-                drawn(reproduce_sequential, name, seeds, rest, stop)
-            elif name in graded:
-                drawn(reproduce_foodwise, name, seeds, rest, stop)
+            elif name in DRAWN:
+                drawn(DRAWN[name], name, seeds, rest, stop)
             elif name in benches:
                 measure(name, rest)
             elif name in compared:
@@ -223,7 +234,8 @@ def drawn(
     found = part.reproduce(name, seeds, rest, folder, stop)
     page = functools.partial(part.page, name)
     write(name, [f"--seeds={seeds}", *rest], started, found, page)
-    part.draw(name, found, RESULTS / f"{name}.svg")
+    if hasattr(part, "draw"):
+        part.draw(name, found, RESULTS / f"{name}.svg")
 
 
 def measure(name: str, rest: Sequence[str]) -> None:

@@ -78,6 +78,7 @@ TRANSFORMED = re.compile("jit|vmap|compil|transform|gradient|slope|contract")
 # the end, one of two workers would wait for the other.
 LONG = (
     "test_deployment",
+    "test_searches",
     "test_kill",
     "test_docs",
     "test_job",

@@ -1,6 +1,12 @@
 """What the documents show runs as it stands."""
 
+import contextlib
+import dataclasses
+import doctest
+import importlib
 import importlib.util
+import inspect
+import io
 import os
 from pathlib import Path
 import re
@@ -9,7 +15,44 @@ import sys
 
 import pytest
 
+from jaxedge import core, hardware
+from jaxedge.features import radiomics
+from jaxedge.hardware import adc, crossbar, devices, digital
+from jaxedge.hardware.devices import step_laws
+from jaxedge.recipes import defaults
+
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "jaxedge"
+# A block of a page, and what the comment before it may say.
+BLOCK = re.compile(
+    r"(?:<!-- (not run): [^>]+ -->\n)?```(?:py|python)\n(.*?)```", re.DOTALL
+)
+PAGES = {
+    path.relative_to(DOCS).as_posix(): BLOCK.findall(text)
+    for path in sorted(DOCS.rglob("*.md"))
+    if BLOCK.search(text := path.read_text(encoding="utf-8"))
+}
+# Fewer chips and steps than a page shows, which are other arguments of the
+# same programs; each is in the page.
+FEWER = {
+    "start.md": {
+        "range(10)": "range(3)",
+        "(4), 100)": "(4), 6)",
+        "range(20)": "range(1)",
+    },
+    "guides/studies.md": {
+        "(2), 50)": "(2), 6)",
+        "0.01, method": "0.05, method",
+    },
+}
+# Where the names of a page may begin, besides at the head of the package.
+STARTS = ("", "hardware.", "hardware.devices.", "quantize.", "learn.", "run.")
+EXAMPLES = [
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>>" in path.read_text(encoding="utf-8")
+]
 
 
 def python(*arguments: str, optimised: bool = False) -> str:
@@ -171,3 +214,122 @@ def test_a_bench_prints_its_ratio():
         "scripts/bench/chips.py", "--chips=4", "--repeats=1", "--target=1000"
     )
     assert re.search(r"chips / floor: \d+\.\d\d \(target 1000", out)
+
+
+# Blocks of pages and examples of docstrings.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [n for n, found in PAGES.items() if not all(m for m, _ in found)]
+)
+def test_the_blocks_of_a_page_are_a_program_that_runs(name):
+    code = "\n".join(block for mark, block in PAGES[name] if not mark)
+    for some, fewer in FEWER.get(name, {}).items():
+        assert some in code
+        code = code.replace(some, fewer)
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(compile(code, name, "exec"), {"__name__": "page"})
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_block_that_is_not_run_is_python(name):
+    for _, block in PAGES[name]:
+        compile(block, name, "exec")
+
+
+def test_pages_show_programs():
+    assert len(PAGES) > 15 and "start.md" in PAGES
+    assert {*FEWER} <= {*PAGES}
+
+
+def resolved(name: str) -> bool:
+    """Whether a dotted name is one of the package."""
+    name = name.removeprefix("jaxedge.")
+    for start in STARTS:
+        module, *rest = ("jaxedge", *f"{start}{name}".split("."))
+        value = importlib.import_module(module)
+        for part in rest:
+            if inspect.ismodule(value) and not hasattr(value, part):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(f"{value.__name__}.{part}")
+            value = getattr(value, part, None)
+        if value is not None:
+            return True
+    return False
+
+
+def ours(path: Path) -> list[str]:
+    """What a page has between backticks, but for a table's first column."""
+    text = BLOCK.sub("", path.read_text(encoding="utf-8"))
+    found = []
+    for line in text.splitlines():
+        if line.startswith("|"):
+            line = " | ".join(line.strip("|").split(" | ")[1:])
+        found += re.findall(r"`([^`]+)`", line)
+    return found
+
+
+@pytest.mark.parametrize("folder", ["coming_from", "physics"])
+def test_names_of_ours_exist(folder):
+    wrong, seen = [], 0
+    for path in sorted((DOCS / folder).glob("*.md")):
+        for name in ours(path):
+            if re.fullmatch(r"[a-z]\w*(\.\w+)+", name):
+                seen += 1
+                wrong += [] if resolved(name) else [f"{path.name}: {name}"]
+    assert wrong == [] and seen > 20
+
+
+def test_fields_and_presets_in_the_tables_exist():
+    fields = {"program"}  # Of what `hardware.wrap` gives.
+    for kind in (crossbar.Spec, adc.Adc):
+        fields |= {field.name for field in dataclasses.fields(kind)}
+    fields |= {
+        *radiomics.Options._fields,
+        *defaults.hardware("ideal").overrides,
+    }
+    for function in (radiomics.extract, radiomics.voxelwise):
+        fields |= {*inspect.signature(function).parameters}
+    presets = {*devices.PRESETS, *digital.PRESETS, *step_laws.PRESETS}
+    wrong, seen = [], 0
+    for path in sorted((DOCS / "coming_from").glob("*.md")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            cells = line.strip("|").split(" | ")
+            if not line.startswith("|") or len(cells) != 3:
+                continue
+            names = re.findall(r"`(\w+)(?:=[^`]*)?`", cells[1])
+            seen += len(names)
+            wrong += [n for n in names if n not in fields | presets]
+            if "devices.get" in line or "step_laws.get" in line:
+                quoted = re.findall(r'`"(\w+)"`', cells[1])
+                wrong += [n for n in quoted if n not in presets]
+    assert wrong == [] and seen > 20
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_a_module_hold(name):
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    module = importlib.import_module(name)
+    failed, tried = doctest.testmod(module, optionflags=flags)
+    assert tried and not failed
+
+
+def test_central_functions_have_examples():
+    for function in (
+        core.chip_keys,
+        core.stream,
+        hardware.deploy,
+        hardware.dot,
+        radiomics.extract,
+    ):
+        assert ">>>" in str(function.__doc__), function.__name__
+
+
+def test_a_notebook_begins_by_installing_what_it_needs():
+    """As in Colab, where nothing of ours is there."""
+    for path in sorted((ROOT / "notebooks").glob("*.py")):
+        code = path.read_text(encoding="utf-8")
+        first = code.split("\n# %%\n")[1]
+        assert "except ImportError:" in first, path.name
+        assert '"pip", "install"' in first and '"jaxedge' in first, path.name

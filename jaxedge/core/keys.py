@@ -32,13 +32,27 @@ def stream(
 
     Returns:
         A typed key, shape [].
+
+    Examples:
+        >>> key = jax.random.key(0)
+        >>> bool(stream(key, "read") == stream(key, "read"))
+        True
+        >>> bool(stream(key, "read", 1) == stream(key, "read", 2))
+        False
     """
     named = jax.random.fold_in(key, zlib.crc32(name.encode()))
     return named if step is None else jax.random.fold_in(named, step)
 
 
 def chip_keys(key: jax.Array, n: int) -> jax.Array:
-    """`n` chips, shape [n]: a prefix of any longer list from the same key."""
+    """`n` chips, shape [n]: a prefix of any longer list from the same key.
+
+    Examples:
+        >>> key = jax.random.key(0)
+        >>> few, many = chip_keys(key, 3), chip_keys(key, 1000)
+        >>> bool((few == many[:3]).all())
+        True
+    """
     check_key(key)
     whole("the number of chips", n, 1)
     return jax.random.split(key, n)

@@ -69,6 +69,10 @@ def signed(x: jax.Array, limit: ArrayLike, bits: int) -> jax.Array:
 
     Returns:
         The value of the code, shape and dtype of `x`.
+
+    Examples:
+        >>> signed(jnp.array([-2.0, 0.1, 0.4]), 0.75, bits=3).tolist()
+        [-0.75, 0.0, 0.5]
     """
     check_bits("bits", bits, 2)
     largest = 2 ** (bits - 1) - 1

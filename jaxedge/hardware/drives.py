@@ -27,7 +27,7 @@ class Drive(NamedTuple):
     def whole(self) -> tuple[jax.Array]:
         """Codes as the inputs that they stand for, less `low`, and `low`.
 
-        step (codes G) + low (1 G) = [step codes, low] [G; 1 G] is one product
+        `step (codes G) + low (1 G) = [step codes, low] [G; 1 G]` is one product
         of [..., I + 1]: XLA on CPU takes longer to scale a product, and to add
         to it, than to compute it.
         """

@@ -41,6 +41,10 @@ def top_fraction(scores: jax.Array, keep: float) -> jax.Array:
     Returns:
         1 where kept, 0 where pruned; shape and dtype of `scores`. Exactly
         `kept_count` entries are 1; of equal magnitudes the later stay.
+
+    Examples:
+        >>> top_fraction(jnp.array([0.1, -3.0, 2.0, 0.5]), 0.5).tolist()
+        [0.0, 1.0, 1.0, 0.0]
     """
     kept = kept_count(scores.size, keep)
     checks.finite("scores", scores)

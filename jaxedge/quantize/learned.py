@@ -84,6 +84,11 @@ def lsq(
     Raises:
         UsageError: for a known step that is not above 0, limits out of order,
             or shapes that do not fit.
+
+    Examples:
+        >>> x = jnp.array([0.3, 0.8, 9.0])
+        >>> lsq(x, 0.5, low=-8, high=7).tolist()
+        [0.5, 1.0, 3.5]
     """
     return lsq_plus(x, step, 0.0, low=low, high=high, grad_scale=grad_scale)
 

@@ -85,6 +85,10 @@ def grid(format: Format) -> np.ndarray:
     """Every value at a bias of zero, sorted, float64 [2^bits - 1].
 
     Plus and minus zero are one value.
+
+    Examples:
+        >>> grid(E2M1)[7:].tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0]
     """
     format.check()
     positive = _values(format)
@@ -162,6 +166,11 @@ def fake_quant(
     Raises:
         UsageError: for a bad format, a negative maximum, or shapes that do not
             fit.
+
+    Examples:
+        >>> x = jnp.array([0.2, 0.3, 2.4, -9.0])
+        >>> fake_quant(x, E2M1, max_value=6.0).tolist()
+        [0.0, 0.5, 2.0, -6.0]
     """
     scale = scale_of(format, max_value, compat=compat)
     return to_values(x, format, scale, compat=compat)

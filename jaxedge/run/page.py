@@ -68,7 +68,7 @@ def table(
     Args:
         caption: above the table.
         head: the titles of the columns, [columns].
-        rows: the cells, [rows][columns].
+        rows: the cells, [rows, columns].
         total: the last row, set apart, [columns]; none if empty.
     """
 

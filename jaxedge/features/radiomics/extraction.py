@@ -96,6 +96,12 @@ def extract(
         UsageError: for an empty or single-voxel mask, shapes that differ, NaN
             in the region, several labels, unknown names, or a spacing that is
             not in millimetres.
+
+    Examples:
+        >>> image = np.arange(27.0).reshape(3, 3, 3)
+        >>> found = extract(image, image > 12, classes={"firstorder": ["Mean"]})
+        >>> {name: round(value, 3) for name, value in found.items()}
+        {'original_firstorder_Mean': 19.5}
     """
     options_module.check(options)
     flat = np.ndim(image) == 2

@@ -96,6 +96,13 @@ def get(name: str, **overrides: Any) -> Device[Any]:
 
     Raises:
         UsageError: for an unknown preset or field, or a value out of range.
+
+    Examples:
+        >>> get("rram_wan2022", read_noise=0.02).read_noise
+        0.02
+        >>> get("rram_wan2021")
+        Traceback (most recent call last):
+        jaxedge.core.checks.UsageError: unknown device preset 'rram_wan2021'...
     """
     if name not in PRESETS:
         raise checks.unknown("device preset", name, PRESETS)

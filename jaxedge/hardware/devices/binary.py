@@ -220,6 +220,10 @@ def forming_probability(
 
     Returns:
         Probability in [0, 1], shape of `volts` (device_physics D.1).
+
+    Examples:
+        >>> float(forming_probability(3.433))
+        0.5
     """
     return jax.scipy.stats.norm.cdf(jnp.asarray(volts), mean, std)
 
