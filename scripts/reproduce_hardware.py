@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from reproduce_tables import shown, spread
 
@@ -142,6 +143,8 @@ def _run(options: Any, place: Path, stop: loop.Stop) -> None:
         workdir.check(place, workdir.plain(options.config), study=False)
         return
     job.run(job.resolve(options.config, options.data_root), place, stop)
+    # A process may hold so many compiled programs and no more.
+    jax.clear_caches()
 
 
 def figures(place: Path) -> dict[str, Any]:

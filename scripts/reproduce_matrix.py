@@ -90,6 +90,7 @@ def reproduce(
     cells = [c for c in cells if not words or words & {*c}]
     # A network that was trained for no hardware meets all of them.
     learned = functools.lru_cache(1)(functools.partial(_learned, places))
+    last = cells[-1].hardware if cells else None
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     with Progress() as progress, warnings.catch_warnings():
@@ -105,6 +106,9 @@ def reproduce(
                 at = cell._replace(hardware=cell.hardware if own else "ideal")
                 row = _row(cell, functools.partial(learned, at), places)
                 workdir.write_json(path, row)
+                if own or cell.hardware == last:
+                    # A process may hold so many compiled programs and no more.
+                    jax.clear_caches()
             rows.append(json.loads(path.read_text("utf-8")))
             progress.update(bar, advance=1, description=" ".join(cell))
     return {"cells": rows}

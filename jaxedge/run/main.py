@@ -6,6 +6,9 @@
     jaxedge teach --config=configs/x.py:arg --teacher=NAME --out=DIR
     jaxedge quantize --model=DIR --out=DIR [--config.quantize.method=fpq]
     jaxedge eval --model=DIR [--reference=DIR] [--tasks=wikitext2,piqa]
+    jaxedge sweep --config=configs/x.py:arg --workdir=DIR [--grid=FIELD=V,V]
+    jaxedge compare DIR DIR --out=DIR
+    jaxedge export --workdir=DIR --out=DIR [--as=stablehlo] [--chip=0]
     jaxedge radiomics IMAGE MASK --out=features.csv [--param=FILE]
     jaxedge study --workdir=DIR --out=DIR [--questions=40] [--seed=0]
     jaxedge study --score=answers.csv --key=DIR/answers.json
@@ -16,8 +19,9 @@ studies a trained network again on the config's hardware, and sweeps what
 --config.study names (noise, faults, time, adc, array, wires, layers, all, or
 field=level,level); `report` draws the page anew.
 
-`chips --distributed=host:port,process,processes` (or =auto on a cluster) shares
-a study among processes that see the same workdir.
+`run` and `chips` with --distributed=host:port,process,processes (or =auto on a
+cluster) share their work among processes that see the same workdir: the chips
+of a study, and with --config.train.devices=all every batch of the training.
 
 `teach` stores what a published network (`models.checkpoints`) says of random
 crops of the training images, for `distill.teacher`: --crops of an image, of at
@@ -29,6 +33,20 @@ goes on where it was stopped; `eval` scores one, of either kind, beside the
 network that it was: --length tokens a sequence, --most sequences or questions a
 task, --out=FILE keeps the scores. A task lm_eval:NAME is that of
 lm-evaluation-harness, where it is installed.
+
+`sweep` runs many points of a config, each in a process and a workdir of its
+own, --jobs at once, and compares them: every combination of
+--grid='FIELD=VALUE,VALUE;FIELD=VALUE,VALUE', --random=20 points drawn from
+--ranges='FIELD=log:1e-4:1e-2;FIELD=choice:32,64' (or linear:, whole:) with
+--sweep_seed=0, or what the config file's sweep(arg) yields; each with --seeds=3
+seeds. --engine=submitit or ray runs them elsewhere, with --options of theirs.
+The same command goes on where it was stopped. `compare` makes the page and the
+table of any workdirs.
+
+`export` writes the network of a finished run, and with --chip=N that chip of
+its study: --as=stablehlo (programs for --platforms=cpu,cuda,tpu; --noise=none
+reads without noise), safetensors, conductances (maps and pulse programmes, CSV
+and HDF5, for a lab's instrument; --tolerance=SIEMENS of a verifying read).
 
 `radiomics` writes the radiomic features of the region that a mask marks in an
 image (NRRD, NIfTI, MetaImage, DICOM, .npz), as pyradiomics and its parameter
@@ -59,8 +77,8 @@ from ml_collections import ConfigDict, config_flags
 from jaxedge.core import checks
 
 COMMANDS = (
-    "run", "chips", "report", "teach", "quantize", "eval", "radiomics",
-    "study", "foodwise",
+    "run", "chips", "report", "sweep", "compare", "export", "teach", "quantize",
+    "eval", "radiomics", "study", "foodwise",
 )  # fmt: skip
 
 
@@ -97,6 +115,12 @@ def _command(command: str, arguments: list[str]) -> int:
         return _radiomics(arguments)
     if command == "study":
         return _study(arguments)
+    if command == "sweep":
+        return _sweep(arguments)
+    if command == "compare":
+        return _compare(arguments)
+    if command == "export":
+        return _export(arguments)
     options = parse(arguments, needs_config=command != "report")
     folder = Path(options.workdir)
     # Only now: the heavy rooms load after the command line is known good.
@@ -104,10 +128,10 @@ def _command(command: str, arguments: list[str]) -> int:
 
     spread_over_cores()
     if options.distributed:
-        if command != "chips":
+        if command == "report":
             raise checks.UsageError(
-                f"--distributed is for `jaxedge chips`, not for {command!r}:"
-                " train on one process, then study on many."
+                "--distributed is for `jaxedge run` and `jaxedge chips`, not"
+                " for 'report', which one process draws."
             )
         hosts.connect(options.distributed)
     if command == "report":
@@ -196,6 +220,35 @@ def _study(arguments: list[str]) -> int:
     page = forced_choice.export(*asked)
     print(f"page: {page}")
     print(f"key: {page.with_name(forced_choice.ANSWERS)} (not for readers)")
+    return 0
+
+
+def _sweep(arguments: list[str]) -> int:
+    from jaxedge.run import sweep_flags
+
+    asked = sweep_flags.parse(arguments)
+    from jaxedge.run import searches
+
+    return searches.run(asked)
+
+
+def _compare(arguments: list[str]) -> int:
+    from jaxedge.run import compare_flags
+
+    asked = compare_flags.parse(arguments)
+    from jaxedge.run import compare
+
+    print(f"report: {compare.write(*asked)}")
+    return 0
+
+
+def _export(arguments: list[str]) -> int:
+    from jaxedge.run import export_flags
+
+    asked = export_flags.parse(arguments)
+    from jaxedge.run.exports import command
+
+    print(f"export: {command.run(asked)}")
     return 0
 
 
