@@ -290,7 +290,8 @@ def _feal(c: Any) -> None:
 
 def _pulses(c: Any) -> None:
     # The cells of configs/in_memory.py, and its rule.
-    own = _config("in_memory", "quick")
+    quick = c.train.epochs == 1
+    own = _config("in_memory", "quick" if quick else "digits")
     c.cell, c.learn = own.cell, own.learn
     c.train = own.train
     c.data = ConfigDict({"name": c.data.name})
@@ -316,7 +317,10 @@ def _own(model: Network, rule: Rule, small: bool) -> Any:
         "deplm": "digits", "language": "shakespeare", "ridl": "ridl",
         "sequential_gan": "joint",
     }  # fmt: skip
-    return _config(model.name, "quick" if small else usual[model.name])
+    c = _config(model.name, "quick" if small else usual[model.name])
+    if not small:
+        c.chips.update({"n": 100, "chunk": 10})
+    return c
 
 
 def _config(name: str, variant: str) -> Any:

@@ -16,7 +16,8 @@ compares features with those of pyradiomics and the IBSI, `ridl_phantoms` a
 network that is informed by them with its parts, `complexity` measures by which
 modalities are ordered, one of `reproduce_foodwise.ENTRIES` grades plates,
 `matrix` puts together what there is, `hardware_study` compares all hardware on
-common tasks, `devices` runs every recipe on several, and one of
+common tasks, `devices` runs every recipe on several, `faults` kills and damages
+runs, `fuzz` damages files, and one of
 `reproduce_bench.BENCHES` is a measurement of speed.
 """
 
@@ -35,6 +36,7 @@ import numpy as np
 import reproduce_bench
 import reproduce_complexity
 import reproduce_devices
+import reproduce_faults
 import reproduce_feal
 import reproduce_foodwise
 import reproduce_fp4
@@ -89,6 +91,7 @@ DRAWN = {
         reproduce_matrix,
         reproduce_hardware,
         reproduce_devices,
+        reproduce_faults,
     )
     for name in part.ENTRIES
 }

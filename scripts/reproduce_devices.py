@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,12 +24,14 @@ from jaxedge.run import loop, results
 
 NAME = "devices"
 ENTRIES = (NAME,)
-_STUDY = (
+STUDY = (
     "--config.study=",
     "--config.chips.n=8",
     "--config.chips.sweep=0",
     "--config.chips.chunk=8",
 )
+# Seconds of a run, at most.
+_LONGEST = 3600
 _STEPS = ("--config.train.epochs=1", "--config.train.batch=32")
 
 
@@ -126,6 +129,7 @@ def reproduce(
             print(f"{NAME}: {recipe}, {setting.label}", flush=True)
             place = folder / recipe / setting.label.replace(" ", "-")
             if not (place / "report.html").exists():
+                shutil.rmtree(place, ignore_errors=True)
                 _run(case, setting, place, places)
             base = folder / recipe / SETTINGS[0].label.replace(" ", "-")
             row = {"recipe": recipe, "setting": setting.label}
@@ -137,11 +141,12 @@ def _run(
     case: Case, setting: Setting, place: Path, places: Sequence[str]
 ) -> None:
     command = [sys.executable, "-m", "jaxedge", "run"]
-    command += [f"--config={case.config}", *case.flags, *_STUDY, *places]
+    command += [f"--config={case.config}", *case.flags, *STUDY, *places]
     command += [f"--workdir={place}"]
     if setting.train == "all":
         command += ["--config.train.devices=all"]
     env = dict(os.environ, JAX_NUM_CPU_DEVICES=str(setting.devices))
+    env["JAX_PLATFORMS"] = "cpu"
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         at = f"localhost:{probe.getsockname()[1]}"
@@ -150,22 +155,22 @@ def _run(
         [*command, f"--distributed={at},{i},{count}"] if count > 1 else command
         for i in range(count)
     ]
-    with _started(each, env) as processes:
-        said = [process.communicate() for process in processes]
-    for process, (_, error) in zip(processes, said, strict=True):
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed: {error[-2000:]}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    log = place.parent / f"{place.name}.log"
+    with log.open("wb") as file, _started(each, env, file) as processes:
+        codes = [process.wait(_LONGEST) for process in processes]
+    if any(codes):
+        said = log.read_text("utf-8", "replace")[-2000:]
+        raise RuntimeError(f"{' '.join(command)} failed: {said}")
 
 
 @contextlib.contextmanager
 def _started(
-    commands: Sequence[Sequence[str]], env: Mapping[str, str]
+    commands: Sequence[Sequence[str]], env: Mapping[str, str], log: Any
 ) -> Iterator[list[Any]]:
     """Processes, none of which outlives the block."""
-    pipe = subprocess.PIPE
     processes = [
-        subprocess.Popen(c, env=env, stdout=pipe, stderr=pipe, text=True)
-        for c in commands
+        subprocess.Popen(c, env=env, stdout=log, stderr=log) for c in commands
     ]
     try:
         yield processes

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from reproduce_tables import shown, slug, spread
 
+from jaxedge.core import checks
 from jaxedge.run import canvas, job, loop, main, text, workdir
 
 CONFIG = "configs/coreset_qat.py:quick"
@@ -155,6 +156,11 @@ def reproduce(
             print(f"{name}: seed {seed}, {case.label}", flush=True)
             place = folder / f"{slug(case.label.lower())}-{seed}"
             rows += _told(case, seed, _run(case, seed, rest, place, stop))
+    if not rows:
+        raise checks.UsageError(
+            f"--only={','.join(words)} keeps no row; rows of the digital device"
+            " come with those of a crossbar, such as --only='W4A4 crossbar'."
+        )
     return {"title": entry.title, "runs": rows}
 
 

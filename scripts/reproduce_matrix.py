@@ -99,7 +99,7 @@ def reproduce(
         bar = progress.add_task("cells", total=len(cells))
         for cell in cells:
             path = folder / f"{'-'.join(cell)}.json"
-            if not path.exists():
+            if _fault_of(path) != "":
                 if stop.asked:
                     raise loop.Preempted(f"stopped after {len(rows)} cells")
                 own = config.LEARN[cell.learn].chips
@@ -112,6 +112,13 @@ def reproduce(
             rows.append(json.loads(path.read_text("utf-8")))
             progress.update(bar, advance=1, description=" ".join(cell))
     return {"cells": rows}
+
+
+def _fault_of(path: Path) -> str | None:
+    """What went wrong in a cell, "" if nothing; None for one to come."""
+    if not path.exists():
+        return None
+    return json.loads(path.read_text("utf-8"))["fault"] or ""
 
 
 def _only(rest: Sequence[str]) -> set[str]:

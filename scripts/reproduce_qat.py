@@ -122,8 +122,9 @@ ENTRIES = {
         "A vision transformer (patches of 8, 64 x 4, 2 heads) on CIFAR-10's"
         " first 9,000 images. Plain LSQ learns by labels, with a step a matrix"
         " and scales by count; all three: soft labels of a published ResNet-20"
-        f" for {CROPS} stored crops an image, steps by head with scales by the"
-        " l1 norm, and the bin regulariser",
+        f" for {CROPS} stored crops an image, of {LEAST:.0%} of its area or"
+        " more, steps by head with scales by the l1 norm, and the bin"
+        " regulariser with a weight of 1 (published: .01)",
         f"{VARIATION}:float",
         True,
         _widths(),

@@ -20,19 +20,6 @@ ROOMS = (
     "foodwise",
 )
 
-_RESULTS = """# Results
-
-Pages that commands wrote, with every seed, the commit and the machine.
-
-## Reproduced numbers
-
-<!-- readme: Reproduced numbers -->
-
-## Speed
-
-<!-- readme: Speed -->
-"""
-
 
 def generated(root: Path) -> dict[str, str | bytes]:
     """Content by name of every page that is made, below docs/.
@@ -44,7 +31,6 @@ def generated(root: Path) -> dict[str, str | bytes]:
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         made[f"tutorials/{path.stem}.md"] = notebook(path)
         made[f"tutorials/{path.name}"] = path.read_bytes()
-    made["results/index.md"] = _RESULTS
     made["api/index.md"] = _rooms(root)
     for room in ROOMS:
         made[f"api/{room}.md"] = _room(root, room)

@@ -2,15 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-import zipfile
-import zlib
 
 import numpy as np
 
-from jaxedge.core import checks
-
-# What a missing, cut or corrupt archive raises when it is read.
-DAMAGED = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile)
+from jaxedge.core import checks, npz
 
 
 def read(path: Path, names: Sequence[str], of: str) -> tuple[np.ndarray, ...]:
@@ -30,12 +25,10 @@ def read(path: Path, names: Sequence[str], of: str) -> tuple[np.ndarray, ...]:
     if not path.is_file():
         raise checks.UsageError(f"{path} is missing; put the {of} there.")
     try:
-        with np.load(path) as file:
-            return tuple(file[name] for name in names)
-    except (*DAMAGED, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        return tuple(npz.load(path, names).values())
+    except npz.DAMAGED as error:
         raise checks.UsageError(
-            f"{path} is no archive of {of} ({reason}); it needs"
+            f"{path} is no archive of {of} ({npz.reason(error)}); it needs"
             f" {', '.join(names)}."
         ) from None
 

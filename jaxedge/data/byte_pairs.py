@@ -5,8 +5,10 @@ score, float32, its number of bytes, int32, and the bytes.
 """
 
 import heapq
+import math
 import os
 from pathlib import Path
+import re
 import struct
 from typing import NamedTuple
 
@@ -14,6 +16,8 @@ from jaxedge.core import checks
 
 # Token of the beginning of a text, and the first of the 256 single bytes.
 BEGIN, _BYTES = 1, 3
+# How a single byte is written.
+_BYTE = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
 # In the place of a token that was joined with the one before.
 _GONE = -1
 
@@ -96,7 +100,7 @@ class Tokenizer(NamedTuple):
             piece = self.pieces[token]
             if before in (None, BEGIN):
                 piece = piece.removeprefix(b" ")
-            if piece.startswith(b"<0x") and len(piece) == 6:
+            if _BYTE.fullmatch(piece):
                 piece = bytes([int(piece[3:5], 16)])
             raw += piece
         return raw.decode(errors="replace")
@@ -110,7 +114,8 @@ def load(path: str | os.PathLike[str], vocabulary: int) -> Tokenizer:
         vocabulary: number of tokens.
 
     Raises:
-        UsageError: if the file is missing, or does not hold so many tokens.
+        UsageError: if the file is missing or damaged, or does not hold so many
+            tokens.
     """
     path = Path(path)
     if not path.is_file():
@@ -125,6 +130,11 @@ def load(path: str | os.PathLike[str], vocabulary: int) -> Tokenizer:
                 f"{str(path)!r} ends after {i} of {vocabulary} tokens."
             ) from error
         at += 8
+        if size < 0 or not math.isfinite(score):
+            raise checks.UsageError(
+                f"{str(path)!r} has {size} bytes and a score of {score} for"
+                f" token {i}, which cannot be; replace it with an intact copy."
+            )
         pieces.append(raw[at : at + size])
         scores.append(score)
         at += size

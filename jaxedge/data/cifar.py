@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 from jaxedge.data import pickles
 
 PLANES = 3 * 32 * 32  # Bytes of an image.
@@ -56,7 +56,7 @@ def unpickled(
         found = pickles.load(pickled, encoding="bytes")
         return [found[name.encode()] for name in names]
     except pickles.DAMAGED as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {npz.reason(error)}"
         raise bad(
             path, f"is no pickle with {', '.join(names)} ({reason})", of
         ) from None

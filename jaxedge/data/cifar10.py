@@ -13,11 +13,10 @@ import hashlib
 import io
 from pathlib import Path
 from typing import Any
-import zipfile
 
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 from jaxedge.data import cifar
 from jaxedge.data.source import Source, make_source
 
@@ -161,7 +160,7 @@ def _sheet(path: Path) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             pixels = np.asarray(image.convert("RGB"))
         tiles = pixels.reshape(down, 32, across, 32, 3)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - decoders raise anything
         raise _bad(path, f"is no sheet of {down} x {across} images") from error
     return tiles.transpose(0, 2, 1, 3, 4).reshape(-1, 32, 32, 3)
 
@@ -172,8 +171,8 @@ def _labels(path: Path, name: str) -> np.ndarray:
     try:
         with np.load(io.BytesIO(content)) as file:
             labels = file[name][:BATCH_ROWS]
-    except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
-        raise _bad(path, f"holds no readable array {name!r}") from e
+    except npz.DAMAGED as error:
+        raise _bad(path, f"holds no readable array {name!r}") from error
     if labels.shape != (BATCH_ROWS,):
         raise _bad(path, f"holds {labels.shape} {name} for {BATCH_ROWS} images")
     return labels

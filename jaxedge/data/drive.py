@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 from jaxedge.data.source import IGNORED, Source, make_source
 from jaxedge.features import retina
 
@@ -160,13 +160,13 @@ def _shipped(folder: Path, part: str) -> tuple[list[Path], list[Any]]:
 def _archive(path: Path, part: str) -> list[Any]:
     """Vessels and fields of view of `masks.npz`, in the order of NUMBERS."""
     try:
-        with np.load(path) as file:
-            numbers = file[f"{part}_ids"].tolist()
-            packed = [file[f"{part}_{name}"] for name in ("vessel", "fov")]
-    except (OSError, KeyError, ValueError) as error:
+        names = [f"{part}_{name}" for name in ("ids", "vessel", "fov")]
+        numbers, *packed = npz.load(path, names).values()
+        numbers = numbers.ravel().tolist()
+    except npz.DAMAGED as error:
         raise checks.UsageError(
-            f"{path} is no archive of DRIVE's masks ({error}); it needs"
-            f" {part}_ids, {part}_vessel and {part}_fov."
+            f"{path} is no archive of DRIVE's masks ({npz.reason(error)}); it"
+            f" needs {part}_ids, {part}_vessel and {part}_fov."
         ) from None
     height, width = SHAPE
     stored = (len(numbers), height, -(-width // 8))
@@ -202,9 +202,10 @@ def _picture(path: Path, mode: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert(mode))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - decoders raise anything
         raise checks.UsageError(
-            f"{path} is no readable picture ({error}); fetch it again."
+            f"{path} is no readable picture ({npz.reason(error)}); fetch it"
+            " again."
         ) from None
     if pixels.shape[:2] != SHAPE:
         raise checks.UsageError(

@@ -162,10 +162,17 @@ def _top(folder: Path) -> Path | None:
     if folder.is_dir():
         below = sorted(p for p in folder.iterdir() if p.is_dir())
         places += [p for name in below for p in (name / "train", name)]
-    for place in places:
-        if any(next(p.glob(f"*{ENDING}"), None) for p in _folders(place)):
-            return place
-    return None
+    found = [
+        place
+        for place in places
+        if any(next(p.glob(f"*{ENDING}"), None) for p in _folders(place))
+    ]
+    if len(found) > 1 and found[0] not in places[:2]:
+        raise checks.UsageError(
+            f"{folder} holds outputs in {found[0].relative_to(folder)} and in"
+            f" {found[1].relative_to(folder)}; name one of them."
+        )
+    return found[0] if found else None
 
 
 def _folders(place: Path) -> Iterator[Path]:

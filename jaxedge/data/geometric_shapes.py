@@ -7,13 +7,12 @@ It is read from `geometric_shapes/geometric_shapes_off.zip` (PyTorch Geometric's
 import functools
 from pathlib import Path
 import zipfile
-import zlib
 
 import jax
 import numpy as np
 
-from jaxedge.core import checks
-from jaxedge.data import archives, clouds, off
+from jaxedge.core import checks, npz
+from jaxedge.data import clouds, off
 from jaxedge.data.source import Source, make_source
 from jaxedge.features import points
 
@@ -83,9 +82,10 @@ def read_meshes(root: Path, part: str) -> dict[str, np.ndarray]:
                 for name in sorted(archive.namelist())
                 if Path(name).match(f"{part}/*.off")
             }
-    except (*archives.DAMAGED, zlib.error) as error:
+    except npz.DAMAGED as error:
         raise checks.UsageError(
-            f"{path} is no archive of meshes ({error}); fetch it again."
+            f"{path} is no archive of meshes ({npz.reason(error)}); fetch it"
+            " again."
         ) from None
     if not found:
         raise checks.UsageError(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 
 ENDINGS = (".jpeg", ".jpg", ".png")
 # Of every class, every 20th training image by name is for validation.
@@ -216,9 +216,10 @@ def _decode(path: str | Path) -> Any:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - decoders raise anything
         raise checks.UsageError(
-            f"{path} is no readable image ({error}); replace or remove it."
+            f"{path} is no readable image ({npz.reason(error)}); replace or"
+            " remove it."
         ) from error
 
 

@@ -121,6 +121,12 @@ def _flat(folder: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
             f"{kit / META} has the class {other[0]!r}, which"
             f" {folder / 'train'} lacks; unpack all classes."
         )
+    missing = sorted({*order} - {*synsets.values()})
+    if missing:
+        raise checks.UsageError(
+            f"{folder / 'train'} has the class {missing[0]!r}, which"
+            f" {kit / META} lacks; take the kit of this data set."
+        )
     labels = [order[synsets[int(number)]] for number in numbers]
     return files, np.array(labels, np.int32)
 

@@ -10,6 +10,9 @@ import numpy as np
 from jaxedge.core import checks
 from jaxedge.data import tables
 
+# More than any file has of anything.
+_DIGITS = 18
+
 
 def triangles(content: bytes, what: str) -> np.ndarray:
     """The corners of a mesh's triangles.
@@ -56,8 +59,9 @@ def _counts(lines: list[str], what: str) -> tuple[int, int, list[str]]:
     head = lines[0][3:].split()
     body = lines[1:] if head else lines[2:]
     counts = (head or " ".join(lines[1:2]).split())[:2]
-    if len(counts) != 2 or not all(c.isdecimal() for c in counts):
-        raise _bad(what, f"states {' '.join(counts)!r}, no numbers of parts")
+    if len(counts) != 2 or not all(map(_is_number, counts)):
+        shown = " ".join(counts)[:40]
+        raise _bad(what, f"states {shown!r}, no numbers of parts")
     total, polygons = map(int, counts)
     if not polygons or not total:
         raise _bad(what, f"has {total} vertices and {polygons} faces")
@@ -70,6 +74,10 @@ def _counts(lines: list[str], what: str) -> tuple[int, int, list[str]]:
     return total, polygons, body
 
 
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) < _DIGITS
+
+
 def _fans(lines: list[str], what: str) -> np.ndarray:
     """Triangles [F, 3] of the vertices' numbers, by the size of polygons."""
     by_size = {}
@@ -77,8 +85,10 @@ def _fans(lines: list[str], what: str) -> np.ndarray:
         by_size.setdefault(line.split(maxsplit=1)[0], []).append(line)
     found = []
     for size, rows in sorted(by_size.items()):
-        if not size.isdecimal() or int(size) < 3:
-            raise _bad(what, f"has a face of {size} corners")
+        # A size beyond the line's own length would be counted out first.
+        fits = _is_number(size) and 3 <= int(size) <= len(rows[0])
+        if not fits:
+            raise _bad(what, f"has a face of {size[:20]} corners")
         polygons = tables.read(
             rows, f"{what} (faces)", columns=int(size), first=1,
             dtype=np.int64,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 from jaxedge.data import pair_layouts, paired, sites, volumes
 from jaxedge.data.pair_layouts import LAYOUTS, Case
 from jaxedge.data.paired import LOW
@@ -235,11 +235,15 @@ def _volume(path: Path) -> volumes.Volume:
         return read_file(path)
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except npz.DAMAGED as error:
         raise checks.UsageError(
-            f"{path} is no readable array ({reason}); store it again."
+            f"{path} is no readable array ({npz.reason(error)}); store it"
+            " again."
         ) from None
+    if not isinstance(array, np.ndarray):
+        raise checks.UsageError(
+            f"{path} is an archive of arrays; store a single one."
+        )
     if array.dtype.kind not in "biuf":
         raise checks.UsageError(
             f"{path} holds {array.dtype}, but must hold real numbers."

@@ -6,7 +6,9 @@ only what a pickled array itself names is known; all else is refused.
 
 from collections.abc import Callable, Mapping
 import io
+import math
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ DAMAGED = (
     IndexError,
     KeyError,
     MemoryError,
+    OverflowError,
+    RecursionError,
     TypeError,
     ValueError,
 )
@@ -37,19 +41,103 @@ def _none_encoded() -> bytes:
     return b""
 
 
+# An array of numpy is made of the names below. Numpy's own functions of these
+# names trust a pickle with addresses (arrays of objects) and sizes; here they
+# stand for values that take kinds of numbers alone, and for bytes of the file.
+_ARRAY = "ndarray"  # Named as a class, never called.
+
+
+class _Kind:
+    """A type of numbers, such as "f4", in some order of bytes."""
+
+    def __init__(self, name: Any, *rest: Any) -> None:
+        del rest  # align and copy
+        name = _text(name)
+        if not isinstance(name, str) or not re.fullmatch(_KIND, name):
+            raise pickle.UnpicklingError(f"it has values of type {name!r}")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        order = _text(state[1])
+        if order not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError(f"it has bytes in order {order!r}")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+def _text(value: Any) -> Any:
+    """Texts of Python 2 come as bytes, where they are left so."""
+    return value.decode("ascii") if isinstance(value, bytes) else value
+
+
+_KIND = r"[<>|=]?[biuf][1248]"
+
+
+class _Array:
+    """An array that a pickle fills once it has made it."""
+
+    def __init__(self, kind: Any, shape: Any, code: Any) -> None:
+        del shape, code  # Those of no array yet.
+        if kind is not _ARRAY:
+            raise pickle.UnpicklingError("it makes an array of another class")
+        self.value: np.ndarray | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, columns, content = state
+        self.value = _filled(content, kind, shape, "F" if columns else "C")
+
+
+def _filled(
+    content: Any, kind: Any, shape: Any, order: Any, *rest: Any
+) -> np.ndarray:
+    del rest  # of axes, which numpy gives for other orders alone
+    if not isinstance(kind, _Kind) or order not in ("C", "F"):
+        raise pickle.UnpicklingError("its array has no type or order")
+    if isinstance(content, str):  # As protocol 2 has them.
+        content = content.encode("latin1")
+    if not isinstance(content, (bytes, bytearray)):
+        raise pickle.UnpicklingError("its array holds no bytes")
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    if not all(type(n) is int and n >= 0 for n in sizes):
+        raise pickle.UnpicklingError(f"its array has the shape {shape!r}")
+    whole = np.frombuffer(content, kind.dtype)
+    if math.prod(sizes) != whole.size:
+        raise ValueError(f"an array of shape {sizes} has {whole.size} values")
+    return whole.reshape(sizes, order=order).copy()
+
+
+def _scalar(kind: Any, content: Any) -> Any:
+    return _filled(content, kind, (), "C")[()]
+
+
 _KNOWN: dict[tuple[str, str], Any] = {
     ("__builtin__", "bytes"): _none_encoded,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): _ARRAY,
+    ("numpy", "dtype"): _Kind,
     ("_codecs", "encode"): _encoded,
 }
 # By the names that numpy 1 and 2 give them.
 for _core in ("numpy.core", "numpy._core"):
     _KNOWN |= {
-        (f"{_core}.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
-        (f"{_core}.multiarray", "scalar"): np.float32(0).__reduce__()[0],
-        (f"{_core}.numeric", "_frombuffer"): np.zeros(0).__reduce_ex__(5)[0],
+        (f"{_core}.multiarray", "_reconstruct"): _Array,
+        (f"{_core}.multiarray", "scalar"): _scalar,
+        (f"{_core}.numeric", "_frombuffer"): _filled,
     }
+
+
+def _plain(value: Any) -> Any:
+    """What was read, with arrays in place of what they were made by."""
+    if isinstance(value, _Array):
+        if value.value is None:
+            raise pickle.UnpicklingError("it leaves an array empty")
+        return value.value
+    if isinstance(value, _Kind):
+        return value.dtype
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    if isinstance(value, dict):
+        for name in value:  # Also where a tensor's file has its own kind.
+            value[name] = _plain(value[name])
+    return value
 
 
 class _Unpickler(pickle.Unpickler):
@@ -100,7 +188,7 @@ def load(
 
     Raises:
         One of `DAMAGED`: for a pickle that is no such thing, or that names
-        something else. The caller knows which file it is of.
+            something else. The caller knows which file it is of.
     """
     names = {**_KNOWN, **(known or {})}
-    return _Unpickler(content, encoding, names, persistent).load()
+    return _plain(_Unpickler(content, encoding, names, persistent).load())

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
@@ -137,9 +137,10 @@ def opened(path: Path) -> Any:
     try:
         with pillow.open(path) as picture:
             return picture.convert("RGB")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - decoders raise anything
         raise checks.UsageError(
-            f"{path} is no readable image ({error}); replace or remove it."
+            f"{path} is no readable image ({npz.reason(error)}); replace or"
+            " remove it."
         ) from None
 
 
@@ -205,10 +206,12 @@ def pairs(folder: Path, mask_folder: Path) -> list[tuple[Path, Path]]:
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height, from the head of the file alone."""
+    pillow = _pillow(path)
     try:
-        with _pillow(path).open(path) as picture:
+        with pillow.open(path) as picture:
             return picture.size
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - decoders raise anything
         raise checks.UsageError(
-            f"{path} is no readable image ({error}); replace or remove it."
+            f"{path} is no readable image ({npz.reason(error)}); replace or"
+            " remove it."
         ) from None

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 import numpy as np
 
-from jaxedge.core import checks, keys
+from jaxedge.core import checks, keys, npz
 from jaxedge.data.image_folders import Images
 from jaxedge.data.source import Source
 from jaxedge.features import images
@@ -429,8 +429,8 @@ def _arrays(folder: Path, header: dict[str, Any]) -> list[np.ndarray]:
         path = folder / f"{name}.npy"
         try:
             array = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            raise _damaged(path, error) from error
+        except npz.DAMAGED as error:
+            raise _damaged(path, npz.reason(error)) from error
         if array.shape != shape or array.dtype != dtype:
             fault = f"it holds {array.dtype} of shape {array.shape}"
             raise _damaged(path, f"{fault} instead of {dtype} of {shape}")
@@ -480,7 +480,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it holds no JSON object")
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise _damaged(path, error) from error
     return content
 

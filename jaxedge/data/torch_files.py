@@ -11,11 +11,10 @@ from pathlib import Path
 import pickle
 from typing import Any
 import zipfile
-import zlib
 
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 from jaxedge.data import pickles
 
 # What the older form begins with.
@@ -49,7 +48,7 @@ def read(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return _unpickled(archive)
-    except (*pickles.DAMAGED, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (*pickles.DAMAGED, *npz.DAMAGED) as error:
         raise checks.UsageError(
             f"{path} {_fault(path, error)}; write or fetch it again."
         ) from None
@@ -58,13 +57,12 @@ def read(path: Path) -> Any:
 def _fault(path: Path, error: Exception) -> str:
     """What is wrong with a file that cannot be read."""
     if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror or error})"
+        return f"cannot be read ({error.strerror or npz.reason(error)})"
     if isinstance(error, zipfile.BadZipFile):
         with path.open("rb") as file:
             if file.read(len(_OLD)) == _OLD:
                 return "has the form of PyTorch before 1.6"
-    reason = str(error) or type(error).__name__
-    return f"is no readable file of torch.save ({reason})"
+    return f"is no readable file of torch.save ({npz.reason(error)})"
 
 
 def _unpickled(archive: zipfile.ZipFile) -> Any:
@@ -104,6 +102,11 @@ def _tensor(
     *_: Any,
 ) -> np.ndarray:
     """A view of stored values; its strides count values."""
+    sizes = (offset, *shape, *strides)
+    if not isinstance(values, np.ndarray) or values.ndim != 1:
+        raise ValueError("a tensor is made of no stored values")
+    if not all(type(n) is int for n in sizes):
+        raise ValueError("a tensor has sizes that are no whole numbers")
     pairs = list(zip(shape, strides, strict=True))
     if min((offset, *shape, *strides)) < 0:
         raise ValueError("a tensor has negative sizes")

@@ -1,22 +1,24 @@
 """Reading and writing volumes, with the faults that SimpleITK reads over.
 
-It fills what is cut off a NIfTI file with zeros, and stacks whatever slices a
-folder of DICOM files has.
+It fills what is cut off a NIfTI file with zeros, reads on in a compressed file
+that is damaged (`volume_streams`), and stacks whatever slices a folder of DICOM
+files has.
 """
 
 from collections.abc import Iterator
 import contextlib
 import gzip
 import logging
+import math
 from pathlib import Path
 import struct
 from typing import Any
-import zipfile
 import zlib
 
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
+from jaxedge.data import volume_streams
 from jaxedge.data.volume_images import (
     Volume,
     from_image,
@@ -70,6 +72,7 @@ def read(
         _check_folder(sitk, path)
     else:
         _check_nifti(path)
+        volume_streams.check(path)
     with _quiet(sitk):
         image = _image(sitk, path)
     image = _channel(sitk, image, channel, path)
@@ -154,28 +157,27 @@ def _channel(sitk: Any, image: Any, channel: int | None, path: Path) -> Any:
 
 def _read_npz(path: Path, key: str) -> Volume:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            names = set(stored.files)
-            if not {key, "spacing_xyz"} <= names:
-                lacking = sorted({key, "spacing_xyz"} - names)
-                raise checks.UsageError(
-                    f"{path} holds {', '.join(sorted(names))}, but lacks"
-                    f" {', '.join(lacking)}; store the array under that name."
-                )
-            array = stored[key]
-            spacing = np.asarray(stored["spacing_xyz"], float)[::-1]
-            origin = (
-                stored["origin_xyz"] if "origin_xyz" in names else [0.0] * 3
-            )
-            direction = stored["direction"] if "direction" in names else None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, checks.UsageError):
-            raise
+        stored = npz.load(path)
+    except npz.DAMAGED as error:
         raise checks.UsageError(
             f"{path} is no readable .npz ({_reason(error)}); store it again."
         ) from None
+    if lacking := sorted({key, "spacing_xyz"} - {*stored}):
+        raise checks.UsageError(
+            f"{path} holds {', '.join(sorted(stored))}, but lacks"
+            f" {', '.join(lacking)}; store the array under that name."
+        )
+    if stored[key].dtype.kind not in "biuf":
+        raise checks.UsageError(
+            f"{path} holds {stored[key].dtype}, but must hold real numbers."
+        )
     try:
-        return make(array, spacing, origin, direction)
+        return make(
+            stored[key],
+            np.flip(stored["spacing_xyz"]),
+            stored.get("origin_xyz", np.zeros(3)),
+            stored.get("direction"),
+        )
     except checks.UsageError as error:
         raise checks.UsageError(f"{path}: {error}") from None
 
@@ -230,7 +232,7 @@ def _check_nifti(path: Path) -> None:
             size = 0
             while part := file.read(_CHUNK):
                 size += len(part)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise _damaged(path, reason) from None
     if needed is None:
@@ -248,7 +250,9 @@ def _needed(head: bytes) -> int | None:
             n, *sizes = struct.unpack_from(order + dims, head, at)
             (each,) = struct.unpack_from(f"{order}h", head, bits)
             (first,) = struct.unpack_from(order + place, head, start)
-            voxels = int(np.prod([max(s, 1) for s in sizes[:n]]))
+            if not math.isfinite(first):
+                raise ValueError(f"its data begin at byte {first}")
+            voxels = math.prod(max(s, 1) for s in sizes[:n])
             return int(first) + voxels * each // 8
     return None
 

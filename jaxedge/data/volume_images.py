@@ -5,6 +5,7 @@ frame of the patient is (x, y, z) in millimetres, as in the files.
 """
 
 import importlib
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,8 @@ def make(
         direction: [3, 3]; None for the identity.
 
     Raises:
-        UsageError: for another number of axes, or a spacing that is none.
+        UsageError: for another number of axes, a spacing that is none, or a
+            place that is no number.
     """
     array = np.asarray(array)
     if array.ndim not in (2, 3):
@@ -58,17 +60,28 @@ def make(
             f"a volume has the axes (z, y, x), but the array has the shape"
             f" {array.shape}; take out one volume."
         )
-    checks.in_range(
-        "spacing (mm)", np.asarray(spacing, float), 0, open_low=True
-    )
-    eye = np.eye(3) if direction is None else np.asarray(direction, float)
+    spacing = _numbers("spacing (mm)", spacing, (3,))
+    checks.in_range("spacing (mm)", spacing, 0, open_low=True)
+    eye = np.eye(3) if direction is None else direction
     return Volume(
         array if array.ndim == 3 else array[None],
-        np.asarray(spacing, float),
-        np.asarray(origin, float),
-        eye.reshape(3, 3),
+        spacing,
+        _numbers("origin (mm)", origin, (3,)),
+        _numbers("direction", eye, (3, 3)),
         array.ndim,
     )
+
+
+def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Finite numbers in that shape, float64."""
+    try:
+        found = np.asarray(value, float).reshape(shape)
+    except (TypeError, ValueError):
+        raise checks.UsageError(
+            f"{name} is {value!r}, but must be {math.prod(shape)} numbers."
+        ) from None
+    checks.in_range(name, found)
+    return found
 
 
 def simpleitk() -> Any:

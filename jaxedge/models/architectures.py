@@ -126,8 +126,10 @@ def _check(config: Config, family: _Family, at: object) -> None:
     """Raises unless the fields are there, in range and supported."""
     _require(config, family.required, at)
     for name in (*_SIZES, *_MORE_SIZES):
-        if config.get(name) is not None:
+        needed = name in family.required and name != _MAY_BE_NULL
+        if needed or config.get(name) is not None:
             checks.whole(f"{name} in {at}", config[name], 1)
+            checks.in_range(f"{name} in {at}", config[name], 1, _MOST)
     only = {**family.only, "quantization_config": (None,)}
     if family.places is _LLAMA_PLACES:
         _check_rotation(config, at)
@@ -234,8 +236,11 @@ _SIZES = (
     "num_hidden_layers",
     "num_attention_heads",
 )
+# It then is the number of heads.
+_MAY_BE_NULL = "num_key_value_heads"
+_MOST = 2**31 - 1  # As far as an axis goes.
 _MORE_SIZES = (
-    "num_key_value_heads",
+    _MAY_BE_NULL,
     "head_dim",
     "max_position_embeddings",
     "type_vocab_size",

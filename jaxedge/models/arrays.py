@@ -8,14 +8,12 @@ from collections.abc import Mapping
 import os
 from pathlib import Path
 from typing import Any
-import zipfile
-import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 from jaxedge.core.trees import map_named, path_name
 
 FILE = "network.npz"
@@ -98,10 +96,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f" {FILE} of one."
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as e:
+        return npz.load(path)
+    except npz.DAMAGED as error:
         raise checks.UsageError(
-            f"{path} cannot be read ({e}); finish the run that is to write it"
-            " again."
+            f"{path} cannot be read ({npz.reason(error)}); finish the run that"
+            " is to write it again."
         ) from None

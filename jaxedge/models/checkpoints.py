@@ -9,13 +9,11 @@ import itertools
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
-import zipfile
-import zlib
 
 import jax
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 from jaxedge.core.trees import map_named
 from jaxedge.models.resnet import ResNet
 
@@ -217,25 +215,16 @@ def _blocks(model: ResNet) -> Iterator[tuple[int, tuple[int, int], bool]]:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file, finite numbers."""
     try:
-        with path.open("rb") as file, np.load(file) as opened:
-            arrays = {name: opened[name] for name in opened.files}
+        arrays = npz.load(path)
     except FileNotFoundError as error:
         raise checks.UsageError(
             f"there is no checkpoint {path}; put the file there, or give the"
             " path of yours."
         ) from error
-    except (
-        AttributeError,  # A lone array, which is no archive.
-        EOFError,
-        OSError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except npz.DAMAGED as error:
         raise checks.UsageError(
-            f"{path} cannot be read as an .npz file ({error}); replace it with"
-            " an intact copy."
+            f"{path} cannot be read as an .npz file ({npz.reason(error)});"
+            " replace it with an intact copy."
         ) from error
     for name, array in arrays.items():
         if array.dtype.kind != "f":

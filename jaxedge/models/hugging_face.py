@@ -74,14 +74,21 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
         )
     config = _json(folder / "config.json")
     network = architectures.network(config, folder / "config.json")
-    tokens = np.zeros((1, 1), np.int32)
-    shapes = jax.eval_shape(network.model.init, jax.random.key(0), tokens)
     with contextlib.ExitStack() as files:
         tensors = {
             network.plain(name): _Tensor(opened, name)
             for opened in _open(folder, files)
             for name in opened.keys()
         }
+        # A network of millions of layers is not even traced.
+        if network.model.depth > len(tensors):
+            raise checks.UsageError(
+                f"{folder} lacks most of {network.model.depth:,} layers: it has"
+                f" {len(tensors):,} tensors; check that config.json belongs to"
+                " the weights."
+            )
+        tokens = np.zeros((1, 1), np.int32)
+        shapes = jax.eval_shape(network.model.init, jax.random.key(0), tokens)
         params = _params(folder, network, shapes["params"], tensors)
     return Checkpoint(network.model, {"params": params}, config, network.kind)
 
@@ -175,7 +182,8 @@ def _json(path: Path) -> dict[str, Any]:
             f"there is no {path}; give a folder of save_pretrained of"
             " transformers."
         ) from error
-    except (OSError, ValueError) as error:  # Also text that is no UTF-8.
+    # Also text that is no UTF-8, or brackets within brackets without end.
+    except (OSError, RecursionError, ValueError) as error:
         raise checks.UsageError(
             f"{path} cannot be read as JSON ({error}); replace it with an"
             " intact copy."

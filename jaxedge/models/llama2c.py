@@ -7,6 +7,7 @@ a row an output, layer after layer.
 
 import os
 from pathlib import Path
+import struct
 from typing import Any
 
 import jax.numpy as jnp
@@ -28,21 +29,17 @@ def load(path: str | os.PathLike[str]) -> tuple[Decoder, Any]:
         path: of the file, such as `stories260K.bin`.
 
     Raises:
-        UsageError: if the file is missing, cut short or of another kind.
+        UsageError: if the file is missing, cut short or of another kind, or
+            holds NaN or infinity.
     """
     path = Path(path)
     if not path.is_file():
         raise checks.UsageError(f"no file {str(path)!r}; give a checkpoint.")
     raw = path.read_bytes()
-    header = np.frombuffer(raw[: 4 * _HEADER], "<i4")
-    if len(header) < _HEADER or (np.abs(header) > 2**24).any():
-        raise checks.UsageError(
-            f"{str(path)!r} does not begin as a checkpoint of llama2.c; its"
-            " first seven numbers must be sizes."
-        )
-    width, hidden, depth, heads, kv_heads, vocabulary, length = map(int, header)
+    header = _header(path, raw)
+    width, hidden, depth, heads, kv_heads, vocabulary, length = header
     shared, vocabulary = vocabulary > 0, abs(vocabulary)
-    size = width // max(heads, 1)
+    size = width // heads
     shapes = {
         "embedding": (vocabulary, width),
         "attention_norm": (depth, width),
@@ -71,11 +68,28 @@ def load(path: str | os.PathLike[str]) -> tuple[Decoder, Any]:
     for name, shape in shapes.items():
         count = int(np.prod(shape))
         found[name] = np.frombuffer(raw, "<f4", count, at).reshape(shape)
+        checks.finite(f"{path}: {name}", found[name])
         at += 4 * count
     model = Decoder(
         vocabulary, width, hidden, depth, heads, kv_heads, rotary="adjacent"
     )
     return model, {"params": _params(found, depth)}
+
+
+def _header(path: Path, raw: bytes) -> tuple[int, ...]:
+    """Seven sizes that a network may have."""
+    if len(raw) >= 4 * _HEADER:
+        sizes = struct.unpack_from(f"<{_HEADER}i", raw)
+        width, _, _, heads, kv_heads, *_ = sizes
+        within = all(0 < n <= 2**24 for n in (*sizes[:5], sizes[6]))
+        # The sign of the vocabulary says whose the classifier is.
+        if within and 0 < abs(sizes[5]) <= 2**24:
+            if not (width % (2 * heads) or heads % kv_heads):
+                return sizes
+    raise checks.UsageError(
+        f"{str(path)!r} does not begin as a checkpoint of llama2.c; its first"
+        " seven numbers must be sizes."
+    )
 
 
 def _params(found: dict[str, np.ndarray], depth: int) -> dict[str, Any]:

@@ -143,14 +143,21 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
         raise checks.UsageError(
             f"{path} cannot be read ({error}); quantise again."
         ) from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "f":
+            checks.finite(f"{path}: {name}", array)
     try:
         model = _model(content["model"])
+        checks.whole("depth", model.depth, 1)
+        checks.in_range("depth", model.depth, 1, len(arrays))
         example = np.zeros((1, 1), np.int32)
         shapes = jax.eval_shape(model.init, jax.random.key(0), example)
         shapes = {"params": shapes["params"]}
         leaves = content["leaves"]
+        known: set[str] = set()
 
         def one(path: str, shape: Any) -> Any:
+            known.add(path)
             if path in leaves:
                 leaf = _leaf(path, leaves[path], arrays)
             else:
@@ -162,12 +169,24 @@ def load(folder: str | os.PathLike[str]) -> Checkpoint:
                 )
             return leaf
 
-        return Checkpoint(model, map_named(one, shapes), content["note"])
+        variables = map_named(one, shapes)
+        other = [name for name in arrays if name.split("#")[0] not in known]
+        if other:
+            raise ValueError(f"the network has no place for {other[0]}")
+        return Checkpoint(model, variables, content["note"])
     except KeyError as error:
         raise checks.UsageError(
             f"{folder} is damaged: it has no {error.args[0]!r}; quantise again."
         ) from error
-    except (AttributeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise checks.UsageError(
             f"{folder} is damaged: {error}; quantise again."
         ) from error
@@ -195,6 +214,9 @@ def load_leaf(path: Path) -> Quantized | None:
         with library.safe_open(path, "numpy") as file:
             said = json.loads(file.metadata()["leaf"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}
+        for name, array in arrays.items():
+            if array.dtype.kind == "f":
+                checks.finite(name, array)
         return _leaf("", said, arrays)
     except Exception:  # The library raises nothing narrower.
         return None
@@ -398,7 +420,13 @@ def _note(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        KeyError,
+        OSError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise checks.UsageError(
             f"{path} cannot be read ({error}); give a folder that `jaxedge"
             " quantize` wrote."

@@ -196,7 +196,9 @@ def add(
         factor = integer.gradient_scale(
             given.scale, w, grid.high, groups=grid.step.size
         )
-        step = integer.scaled_gradient(grid.steps(w), factor)
+        # As `quantize.grid` rounds by it, which has a least step.
+        step = integer.fitted_step(grid.steps(w), w.shape)
+        step = integer.scaled_gradient(step, factor)
         level = step * held.codes.astype(jnp.float32)
         return jnp.where(held.mask, level.astype(w.dtype), w)
 

@@ -155,15 +155,21 @@ class Checkpoints:
         self, steps: list[int], like: Any, remove: bool
     ) -> Iterator[tuple[int, Any]]:
         for step in steps:
+            found, error = None, None
             try:
-                yield step, self._load(step, like)
+                found = self._load(step, like)
             except checks.UsageError:
                 raise
-            except Exception as error:  # noqa: BLE001 - orbax raises anything
+            except Exception as raised:  # noqa: BLE001 - orbax raises anything
+                error = raised
                 self._warn(step, error)
-                if remove:
-                    self._set_aside(str(step))
-                    self._manager.reload()
+            # What one process cannot read, none of them takes.
+            if not hosts.any_of(error is not None):
+                yield step, found
+            elif remove:
+                self._set_aside(str(step))
+                hosts.wait()
+                self._manager.reload()
 
     def _set_aside(self, step: str) -> None:
         """Moves a damaged checkpoint away, so that nothing is lost."""

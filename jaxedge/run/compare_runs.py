@@ -117,8 +117,9 @@ def _entry(name: str, folder: Path) -> Entry:
             rows = list(metrics.read(folder / "metrics.jsonl"))
     except checks.UsageError as error:
         note = note or str(error)
-    if isinstance(summary, dict) and not isinstance(config, dict):
-        config = summary.get("config")
+    # `jaxedge chips` studies other hardware, which the summary alone tells.
+    if isinstance(summary, dict) and isinstance(summary.get("config"), dict):
+        config = summary["config"]
     flat = workdir.flat(config) if isinstance(config, dict) else {}
     if state == "unfinished" and not note:
         note = _progress(rows, flat)
@@ -132,7 +133,7 @@ def _json(path: Path) -> Any:
         return None
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return error
 
 
@@ -142,11 +143,17 @@ def _state(folder: Path, config: Any, summary: Any) -> tuple[str, str]:
             isinstance(summary.get(part), kind)
             for part, kind in (("score", str), ("metrics", dict))
         )
+        parts = ("chips", "energy", "seconds", "sweeps")
+        whole = whole and all(
+            isinstance(summary.get(part, {}), dict) for part in parts
+        )
         if whole:
             return "finished", ""
         return "damaged", "its summary.json is not that of a run"
     if config is not None and not isinstance(config, dict):
         return "damaged", "its config.json cannot be read"
+    if config is not None and "recipe" not in config:
+        return "damaged", "its config.json is not that of a run"
     line = search_plan.last_line(search_plan.log(folder.parent, folder.name))
     if re.search(r"[Ee]rror: |Exception: ", line):
         return "failed", line.removeprefix("jaxedge: error: ")

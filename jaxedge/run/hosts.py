@@ -3,6 +3,7 @@
 With one process, which is the usual case, nothing here communicates.
 """
 
+from collections.abc import Mapping
 import math
 import re
 from typing import Any
@@ -11,6 +12,10 @@ import jax
 import numpy as np
 
 from jaxedge.core import checks
+
+# Seconds for which the others wait at their end for the first process, which
+# prices, draws and writes alone.
+_REPORTING = 3600
 
 
 def connect(how: str) -> None:
@@ -26,7 +31,7 @@ def connect(how: str) -> None:
     """
     if how == "auto":
         try:
-            jax.distributed.initialize()
+            jax.distributed.initialize(shutdown_timeout_seconds=_REPORTING)
         except ValueError as error:
             raise checks.UsageError(
                 f"--distributed=auto finds no cluster here ({error}); write"
@@ -40,7 +45,12 @@ def connect(how: str) -> None:
             " host:port,process,processes with process from 0, such as"
             " localhost:1234,0,2."
         )
-    jax.distributed.initialize(match[1], int(match[3]), int(match[2]))
+    jax.distributed.initialize(
+        match[1],
+        int(match[3]),
+        int(match[2]),
+        shutdown_timeout_seconds=_REPORTING,
+    )
 
 
 def leads() -> bool:
@@ -59,6 +69,47 @@ def agree(value: Any) -> Any:
     from jax.experimental import multihost_utils
 
     return multihost_utils.broadcast_one_to_all(value)
+
+
+def agree_numbers(row: Mapping[str, float]) -> dict[str, float]:
+    """The first process's numbers of these names, in float32."""
+    if jax.process_count() == 1:
+        return dict(row)
+    values = agree(np.array([*row.values()], np.float32))
+    return dict(zip(row, map(float, values), strict=True))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether a process says so: a signal may reach any of them."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+
+
+def check_same(what: str, value: int) -> None:
+    """Raises unless all processes have the same number.
+
+    Raises:
+        UsageError: naming `what`, and the workdir that they have to share.
+    """
+    if any_of(int(agree(np.array(value))) != value):
+        raise checks.UsageError(
+            f"the processes differ in {what} ({value} in process"
+            f" {jax.process_index()}); all of them must see the same --workdir."
+        )
+
+
+def local(tree: Any) -> Any:
+    """Arrays that are on every device, as this process has them."""
+
+    def one(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        return leaf.addressable_data(0)
+
+    return jax.tree.map(one, tree)
 
 
 def wait() -> None:

@@ -161,12 +161,13 @@ def train(
 
     first = next(batches_of(0, None))
     if not plan.epochs:
-        return _begun(recipe, state, put(first))
+        return hosts.local(_begun(recipe, state, put(first)))
     zero = _zero_sums(recipe, state, first)
     chosen = () if subset is None else subset.init(source)
     new = Progressed(state, zero, jnp.float32(-jnp.inf), chosen)
     like = jax.eval_shape(lambda: new)
     done, (state, sums, best, chosen) = checkpoints.latest(like) or (-1, new)
+    hosts.check_same("the step from which they go on", done)
     state, sums = sharing.state((state, sums))
     writer = open_writer(done)
     step = max(done, 0)
@@ -215,9 +216,11 @@ def train(
                     sums = add(sums, new_sums)
                     step += 1
                     tick(step)
-                row = mean(sums)
+                # Decisions are the first process's: each may have a state of
+                # its own, and round otherwise.
+                row = hosts.agree_numbers(mean(sums))
                 _check_loss(row, step)
-                _check_state(jax.device_get(broken(state)), step)
+                _check_state(hosts.agree(jax.device_get(broken(state))), step)
                 writer.write(
                     step, {"phase": "train", "epoch": epoch + 1, **row}
                 )
@@ -226,6 +229,7 @@ def train(
                 metrics, better = None, False
                 if last or (epoch + 1) % plan.evaluate_every == 0:
                     metrics = evaluate(trial(state), splits["select"])
+                    metrics = hosts.agree_numbers(metrics)
                     state = review(state, metrics)
                     score = metrics[recipe.score]
                     better = score > float(best)
@@ -291,8 +295,8 @@ def evaluator(
 
 
 def _stopped(stop: Stop | None) -> bool:
-    """Whether the first process was asked to stop: all of them stop at once."""
-    return bool(hosts.agree(np.array(stop is not None and stop.asked)))
+    """Whether a process was asked to stop: all of them stop at once."""
+    return hosts.any_of(stop is not None and stop.asked)
 
 
 def _begun(recipe: Recipe, state: Any, batch: data.Batch) -> Any:

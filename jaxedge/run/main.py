@@ -21,7 +21,8 @@ field=level,level); `report` draws the page anew.
 
 `run` and `chips` with --distributed=host:port,process,processes (or =auto on a
 cluster) share their work among processes that see the same workdir: the chips
-of a study, and with --config.train.devices=all every batch of the training.
+of a study, and with --config.train.devices=all every batch of the training. One
+that is stopped ends with status 75, and all of them stop.
 
 `teach` stores what a published network (`models.checkpoints`) says of random
 crops of the training images, for `distill.teacher`: --crops of an image, of at
@@ -76,6 +77,8 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxedge.core import checks
 
+# Exit status of one of several processes that was stopped (EX_TEMPFAIL).
+UNFINISHED = 75
 COMMANDS = (
     "run", "chips", "report", "sweep", "compare", "export", "teach", "quantize",
     "eval", "radiomics", "study", "foodwise",
@@ -144,11 +147,13 @@ def _command(command: str, arguments: list[str]) -> int:
             page = stage(resolved, folder, stop)
         except loop.Preempted as stopped:
             print(f"jaxedge: {stopped}; the same command goes on from there.")
-            return 0
+            # A cluster has to see that it is not finished.
+            return UNFINISHED if options.distributed else 0
         except loop.DivergedError as error:
             print(f"jaxedge: error: {error}", file=sys.stderr)
             return 1
-    print(f"report: {page}")
+    if hosts.leads():
+        print(f"report: {page}")
     return 0
 
 

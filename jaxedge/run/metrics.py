@@ -166,7 +166,8 @@ def _row(line: bytes) -> dict[str, Any] | None:
     """The JSON object with a step on this line, None if there is none."""
     try:
         row = json.loads(line)
-    except ValueError:  # also what bytes that are no text raise
+    # Also bytes that are no text, or brackets within brackets without end.
+    except (RecursionError, ValueError):
         return None
     sound = isinstance(row, dict) and isinstance(row.get("step"), int)
     return row if sound else None

@@ -18,7 +18,7 @@ from jaxedge.core.keys import stream
 from jaxedge.data import joint_pairs, pair_layouts
 from jaxedge.models.gan import Pair
 from jaxedge.recipes import adversarial, gan_scores, sequential_gan
-from jaxedge.run import checkpoint, judge, results
+from jaxedge.run import checkpoint, hosts, judge, results
 
 SHOWN = 8  # Pairs that are looked at in training.
 # Layouts of data sets that have another name.
@@ -238,6 +238,7 @@ class Kept(checkpoint.Checkpoints):
         super().save(step, tree, metrics)
         if metrics is None:  # A stop between evaluations, at any step.
             return
-        found = self._maker.pairs(self._finish(tree.state), self._vectors)
+        state = hosts.local(tree.state)  # The other processes have no part.
+        found = self._maker.pairs(self._finish(state), self._vectors)
         self._pairs.mkdir(exist_ok=True)
         results.write(self._pairs / f"{step}.npz", {"pairs": found})

@@ -160,25 +160,32 @@ def read(path: str | Path) -> Parameters:
     """
     path = Path(path)
     try:
+        return parse(_content(path) or {})
+    except checks.UsageError as error:
+        raise checks.UsageError(f"parameter file {path}: {error}") from None
+
+
+def _content(path: Path) -> Any:
+    """What a file holds."""
+    try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
-            content = json.loads(text, object_pairs_hook=_unique)
-        else:
-            content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
-        return parse(content or {})
+            return json.loads(text, object_pairs_hook=_unique)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
+    except checks.UsageError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text"
         raise checks.UsageError(
-            f"parameter file {path} cannot be read ({reason}); check the path."
+            f"it cannot be read ({reason}); check the path."
         ) from None
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    # YAML leaves to Python what looks like a date or a number and is none, and
+    # names that are lists.
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise checks.UsageError(
-            f"parameter file {path} is no YAML or JSON ({reason}); mend that"
-            " line."
+            f"it is no YAML or JSON ({reason}); mend that line."
         ) from None
-    except checks.UsageError as error:
-        raise checks.UsageError(f"parameter file {path}: {error}") from None
 
 
 def parse(content: Any) -> Parameters:
@@ -278,6 +285,11 @@ def _classes(
             )
         known = (*names.PYRADIOMICS[kind], *DEPRECATED.get(kind, ()))
         for name in wanted or ():
+            if not isinstance(name, str):
+                raise checks.UsageError(
+                    f"featureClass.{kind} has {name!r}, but must be a list of"
+                    " names of features."
+                )
             if (kind, name) in _EQUAL:
                 raise checks.UsageError(
                     f"featureClass.{kind}: {name} is deprecated, and"

@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from jaxedge.core import checks
+from jaxedge.core import checks, npz
 
 
 class Stream:
@@ -76,7 +76,7 @@ def _line(start: int, score: np.ndarray) -> bytes:
     score = np.asarray(score, np.float32)
     row = {
         "start": start,
-        "crc32": zlib.crc32(score.tobytes()),
+        "crc32": zlib.crc32(score.tobytes(), start),  # Of both.
         "score": score.tolist(),
     }
     return json.dumps(row).encode() + b"\n"
@@ -87,10 +87,16 @@ def _chunk(line: bytes, start: int) -> np.ndarray | None:
     try:
         row = json.loads(line)
         score = np.array(row["score"], np.float32)
-        crc = zlib.crc32(score.tobytes())
+        crc = zlib.crc32(score.tobytes(), start)
         whole = line.endswith(b"\n") and score.ndim == 1
         sound = whole and row["crc32"] == crc and row["start"] == start
-    except (ValueError, TypeError, KeyError):
+    except (
+        KeyError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ):
         return None
     return score if sound else None
 
@@ -127,6 +133,13 @@ def write(path: Path, arrays: Mapping[str, np.ndarray | Rows]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _array(file: Any, name: str) -> np.ndarray:
+    found = file[name]
+    if not isinstance(found, np.ndarray):  # Bytes of something else.
+        raise ValueError(f"{name} is no array")
+    return found
+
+
 class Archive(Mapping[str, np.ndarray]):
     """The arrays of an npz file, each read when it is asked for.
 
@@ -146,7 +159,7 @@ class Archive(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
             raise KeyError(name)
-        return self._open(lambda file: file[name])
+        return self._open(lambda file: _array(file, name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -159,8 +172,8 @@ class Archive(Mapping[str, np.ndarray]):
             # Opened here: numpy leaves a file open that is no archive.
             with self._path.open("rb") as file, np.load(file) as arrays:
                 return use(arrays)
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        except npz.DAMAGED as error:
             raise checks.UsageError(
-                f"{str(self._path)!r} cannot be read ({error}); delete it and"
-                " repeat `jaxedge chips` with this workdir."
+                f"{str(self._path)!r} cannot be read ({npz.reason(error)});"
+                " delete it and repeat `jaxedge chips` with this workdir."
             ) from error

@@ -32,6 +32,8 @@ _RANGES = (
 )
 # Of a drawn number; more would only make names long.
 _DIGITS = 6
+# Times as many draws as points that are asked for, at most.
+_ROUNDS = 1000
 
 
 class Range(NamedTuple):
@@ -178,7 +180,7 @@ def draw(where: Mapping[str, Range], n: int, seed: int) -> list[Point]:
         )
     key = stream(jax.random.key(seed), "sweep")
     found: dict[tuple[str, ...], Point] = {}
-    for first in itertools.count(0, n):
+    for first in range(0, _ROUNDS * n, n):
         drawn = {
             name: _uniform(stream(key, name), first, n).tolist()
             for name in where
@@ -191,7 +193,11 @@ def draw(where: Mapping[str, Range], n: int, seed: int) -> list[Point]:
             found.setdefault(tuple(point.values()), point)
             if len(found) == n:
                 return list(found.values())
-    raise AssertionError("itertools.count does not end")
+    raise checks.UsageError(
+        f"--random is {n}, but {_ROUNDS * n:,} draws from --ranges hold"
+        f" {len(found)} different points only (values have six digits);"
+        " widen the ranges, or ask for fewer."
+    )
 
 
 def configured(source: str) -> list[Point]:

@@ -134,8 +134,8 @@ class Ray:
         address = how.pop("address", None)
         self._ray, self._stop = ray, stop
         self._began = not ray.is_initialized()
-        self._cpus = max(int(how.get("num_cpus", 1)), 1)
         try:
+            self._cpus = max(int(how.get("num_cpus", 1)), 1)
             self._task = ray.remote(search_tasks.execute).options(
                 **{"num_cpus": 1, "max_retries": 0, **how}
             )

@@ -292,8 +292,7 @@ def _compute(
         bar = progress.add_task("chips", total=total, completed=finished)
         for (point, task), start in zip(wanted.items(), done, strict=True):
             for first in range(start, task.n, chips.chunk):
-                asked = stop is not None and stop.asked
-                if hosts.agree(np.array(asked)):
+                if hosts.any_of(stop is not None and stop.asked):
                     raise Preempted(
                         f"stopped after {finished} of {total} chips"
                     )

@@ -109,6 +109,7 @@ def grids(params: Any) -> dict[str, Any]:
 
 
 def is_leaf(node: Any) -> bool:
+    """Whether a node of a network's variables is a weight or a grid."""
     return isinstance(node, (Weight, Grid))
 
 

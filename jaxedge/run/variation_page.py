@@ -59,7 +59,7 @@ def section(pictures: Arrays, rows: Sequence[Json], summary: Json) -> str:
         _sensitivity(found, summary["score"])
         + _oscillation(found, rows, summary)
         + _distances(found)
-        + page.details("Every module", _table(found))
+        + page.details("Every module", _table(found, summary["score"]))
     )
     return page.section("Learned grids", content)
 
@@ -285,11 +285,11 @@ def middle(distances_MxB: np.ndarray) -> np.ndarray:
 # All.
 
 
-def _table(found: Arrays) -> str:
+def _table(found: Arrays, score: str) -> str:
     fluctuation = np.asarray(found["fluctuation"], float)
     size = {n: i for i, n in enumerate(Fluctuation._fields)}
     near = middle(np.asarray(found["distances"], float))
-    lost = changes(found, "accuracy")
+    lost = changes(found, score)
     head = ["Module", "Kind", "Weights", "Bits", "Inputs' bits", "Step"]
     head += [f"{c.label.split(' (')[0]} {w}" for c in lost for w in _WORDS]
     head += ["Oscillating (%)", "Turns in 1,000 steps", "Near the middle (%)"]

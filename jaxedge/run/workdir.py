@@ -19,10 +19,9 @@ _LATER = (
     "energy.macro_joules",
     "energy.macro_share",
     "energy.macro_drop",
-    "quantize.freeze",
-    "distill.side",
-    "train.devices",
 )
+# Fields that came later still, and how runs were trained before.
+_WERE = {"quantize.freeze": None, "distill.side": 448, "train.devices": "one"}
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -69,7 +68,9 @@ def check(workdir: Path, config: Mapping[str, Any], study: bool) -> None:
         return
     before, now = flat(_read(path)), flat(config)
     # Runs from before these fields meant what they stand for now.
-    before = {name: now[name] for name in _LATER if name in now} | before
+    were = {name: now[name] for name in _LATER if name in now}
+    were |= {name: _WERE[name] for name in _WERE if name in now}
+    before = were | before
     differ = [
         f"{name}: {before.get(name, 'absent')!r} there, {now.get(name)!r} now"
         for name in sorted(before | now)

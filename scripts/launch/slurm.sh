@@ -9,7 +9,7 @@
 #SBATCH --job-name=jaxedge
 #SBATCH --ntasks-per-node=1
 #SBATCH --time=24:00:00
-#SBATCH --signal=TERM@120
+#SBATCH --signal=B:TERM@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
@@ -17,8 +17,9 @@ set -euo pipefail
 srun --kill-on-bad-exit=1 jaxedge "${JAXEDGE_COMMAND:-run}" --distributed=auto "$@" &
 step=$!
 stopped=
-# srun hands the signal to its tasks; this shell lives on to ask for a new turn.
-trap 'stopped=yes' TERM
+# The signal comes to this shell alone, which hands it to srun and that to the
+# tasks, and lives on to ask for a new turn.
+trap 'stopped=yes; kill -TERM "$step"' TERM
 status=0
 wait "$step" || status=$?
 if [[ -n "$stopped" ]]; then

@@ -82,6 +82,12 @@ def test_characters_that_are_no_piece_become_bytes(words):
     assert words.decode([3 + 0xE6]) == "\N{REPLACEMENT CHARACTER}"
 
 
+def test_a_piece_that_looks_like_a_byte_is_itself():
+    pieces = (b"<0xG1>", b"<s>", b"<0x2>>", b"<0x41>")
+    words = byte_pairs.Tokenizer(pieces, (0.0,) * 4)
+    assert words.decode([0, 2, 3]) == "<0xG1><0x2>>A"
+
+
 def test_bad_input_is_named(words, tmp_path):
     with pytest.raises(UsageError, match="token 268 is none of 268"):
         words.decode([268])
@@ -93,3 +99,14 @@ def test_bad_input_is_named(words, tmp_path):
         byte_pairs.load(path, count - 1)
     with pytest.raises(UsageError, match="no file"):
         byte_pairs.load(tmp_path / "other.bin", 5)
+
+
+@pytest.mark.parametrize("score, size", [(np.nan, 5), (np.inf, 5), (0.0, -1)])
+def test_a_token_that_cannot_be_is_named(tmp_path, score, size):
+    path = tmp_path / "tok.bin"
+    count = file(path)
+    raw = bytearray(path.read_bytes())
+    raw[4:12] = struct.pack("<fi", score, size)
+    path.write_bytes(raw)
+    with pytest.raises(UsageError, match="tok.bin.*for token 0, which cannot"):
+        byte_pairs.load(path, count)

@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+import struct
 import sys
 
 import numpy as np
@@ -78,6 +79,17 @@ def test_the_middle_of_a_picture(tmp_path, size):
     save(tmp_path / "b.png", np.full((16, 30), 90))
     grey = pictures.middle(tmp_path / "b.png", 8)
     np.testing.assert_allclose(grey, np.full((8, 8, 3), 90 / 255), rtol=1e-6)
+
+
+def test_a_picture_of_no_size_is_named(tmp_path):
+    path = tmp_path / "a.bmp"
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[18:26] = struct.pack("<2i", 2**24, 2**24)  # Width and height.
+    path.write_bytes(content)
+    for read in (pictures.opened, pictures._size):
+        with pytest.raises(UsageError, match="a.bmp is no readable image"):
+            read(path)
 
 
 def test_pictures_stand_for_an_array(tmp_path):

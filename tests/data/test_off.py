@@ -71,6 +71,8 @@ BAD = {
         CUBE.replace("4 0 1 2 3", "4 0 1 2"),
         "m .faces.*row 1.*needs 5",
     ),
+    "vast": (CUBE.replace("4 0 1 2 3", f"{10**30} 0 1"), "face of 1000000000"),
+    "vast number": (CUBE.replace("8 6 0", "8 " + "9" * 5_000), "states '8 999"),
     "line": (CUBE.replace("4 0 1 2 3", "2 0 1"), "a face of 2 corners"),
     "vertex": (CUBE.replace("4 0 1 2 3", "4 0 1 2 8"), "beyond its 8"),
     "area": ("OFF\n2 1 0\n0 0 0\n1 1 1\n3 0 1 0\n", "no face with an area"),

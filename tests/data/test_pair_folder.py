@@ -251,6 +251,7 @@ EVERY = [f"case{i}" for i in range(N)]
         (np.zeros((2, 2, SIDE, SIDE)), "axes"),
         (np.full((SIDE, SIDE), "x"), "must hold real numbers"),
         (b"\x93NUMPY", "no readable array"),
+        (b"\x93NUMPY\x01\x00\x0a\x00{'descr': (", "no readable array"),
     ],
 )
 def test_bad_files_are_named(tmp_path, value, match):

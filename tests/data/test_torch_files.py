@@ -83,6 +83,30 @@ def test_other_files_are_refused(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "at, value, message",
+    [
+        (8, 77, "compression method is not supported"),
+        (6, 1, "encrypted"),
+        (4, 99, "zip file version 9.9"),
+    ],
+)
+def test_archives_of_another_kind_are_refused(tmp_path, at, value, message):
+    """What zipfile cannot read, by the heads of the first member."""
+    content = bytearray(saved(Tensor(np.ones(3))))
+    for mark, more in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        content[content.index(mark) + at + more] = value
+    with pytest.raises(UsageError, match=f"no readable file.*{message}") as e:
+        read(tmp_path, bytes(content))
+    assert "\n" not in str(e.value)
+
+
+def test_sizes_beyond_memory_are_refused(tmp_path):
+    vast = b"\x80\x05\x96" + b"\xff" * 8  # Bytes, 2^64 - 1 of them.
+    with pytest.raises(UsageError, match="no readable file"):
+        read(tmp_path, saved(pickled=vast))
+
+
 def test_a_corrupt_byte_and_a_missing_storage_are_found(tmp_path):
     content = saved(Tensor(np.full(50, 0.7)))
     place = content.index(np.full(50, 0.7).tobytes())
@@ -125,3 +149,43 @@ def test_pickles_that_call_or_refer_are_refused():
         pickles.load(other)
     with pytest.raises(pickle.UnpicklingError, match="outside"):
         pickles.load(b"X\x01\x00\x00\x00aQ.")
+
+
+def _forged(second):
+    """An array of objects over bytes of its own, and what is done with it."""
+    dtype = b"cnumpy\ndtype\n(X\x01\x00\x00\x00OtR"
+    array = b"cnumpy\nndarray\n((K\x01t" + dtype + b"C\x08AAAAAAAAtR"
+    return b"\x80\x02" + array + second + b"."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _forged(b""),
+        b"\x80\x02cnumpy\nndarray\n("
+        + _forged(b"")[2:-1]
+        + b"tR.",  # as the shape of another
+        b"\x80\x02cnumpy\ndtype\n(X\x01\x00\x00\x00OtR.",
+        b"\x80\x02cnumpy\ndtype\n(X\x02\x00\x00\x00V8tR.",
+    ],
+)
+def test_pickles_make_no_array_of_objects(content):
+    with pytest.raises(pickles.DAMAGED):
+        pickles.load(content)
+
+
+def test_an_array_holds_the_bytes_of_its_shape():
+    whole = pickle.dumps(np.arange(6, dtype="<f4").reshape(2, 3), protocol=2)
+    assert pickles.load(whole).tolist() == [[0, 1, 2], [3, 4, 5]]
+    longer = whole.replace(b"K\x02K\x03\x86", b"K\x09K\x03\x86")
+    assert longer != whole
+    with pytest.raises(pickles.DAMAGED, match="shape"):
+        pickles.load(longer)
+    looped = []
+    looped.append(looped)
+    with pytest.raises(pickles.DAMAGED):
+        pickles.load(pickle.dumps(looped))
+    fortran = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(
+        pickles.load(pickle.dumps(fortran, protocol=4)), fortran
+    )

@@ -166,6 +166,31 @@ def test_half_a_file_is_told(tmp_path, ending, capfd):
     capfd.readouterr()  # The libraries behind speak up too.
 
 
+def test_places_that_are_no_numbers_are_told(tmp_path):
+    zeros = np.zeros(SHAPE, np.int16)
+    for place, message in (
+        ({"spacing": (1, np.nan, 1)}, "spacing .mm. is nan"),
+        ({"spacing": (1, 1)}, "spacing .mm. is .1, 1., but must be 3 numbers"),
+        ({"origin": (0, np.inf, 0)}, "origin .mm. is inf"),
+        ({"origin": ("a", 0, 0)}, "origin .mm. is .*must be 3 numbers"),
+        ({"direction": np.eye(2)}, "must be 9 numbers"),
+        ({"direction": np.full((3, 3), np.nan)}, "direction is nan"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            volumes.make(zeros, **place)
+    path = tmp_path / "a.nii"
+    volumes.write(path, volume(zeros))
+    content = bytearray(path.read_bytes())
+    for offset in (np.nan, np.inf):  # Of the data, a float.
+        content[108:112] = np.float32(offset).tobytes()
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match="a.nii is no whole NIfTI file"):
+            volumes.read(path)
+    np.savez(tmp_path / "a.npz", image=np.array("x"), spacing_xyz=np.ones(3))
+    with pytest.raises(UsageError, match="must hold real numbers"):
+        volumes.read(tmp_path / "a.npz")
+
+
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(UsageError, match="no.nrrd is missing"):
         volumes.read(tmp_path / "no.nrrd")

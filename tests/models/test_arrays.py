@@ -1,5 +1,7 @@
 """Tests of networks in a file of arrays."""
 
+import zipfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,3 +61,9 @@ def test_what_does_not_fit_is_named(tmp_path):
     (tmp_path / arrays.FILE).write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(UsageError, match="cannot be read"):
         arrays.load(tmp_path, LIKE)
+    # An entry that is no array, and a head that is no Python.
+    for content in (b"something", b"\x93NUMPY\x01\x00\x0a\x00{'descr': ("):
+        with zipfile.ZipFile(tmp_path / arrays.FILE, "w") as file:
+            file.writestr("params/Dense_0/kernel.npy", content)
+        with pytest.raises(UsageError, match="network.npz cannot be read"):
+            arrays.load(tmp_path, LIKE)

@@ -89,6 +89,11 @@ def test_matrices_have_a_row_an_output(shared, tmp_path):
     [
         (b"", "does not begin as a checkpoint"),
         (b"PK" * 40, "does not begin as a checkpoint"),
+        # Sizes that are cut, negative or no number of heads.
+        (tiny()[:27], "does not begin as a checkpoint"),
+        (b"\0\0\0\x80" + tiny()[4:], "does not begin as a checkpoint"),
+        (tiny()[:12] + b"\3" + tiny()[13:], "does not begin as a checkpoint"),
+        (tiny()[:-4] + b"\0\0\xc0\x7f", "net.bin: sin holds 1 NaN"),
         (tiny()[:-4], "bytes, but a network of its sizes has"),
         (tiny() + b"1234", "it is cut short, or of another version"),
     ],

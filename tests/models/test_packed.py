@@ -244,6 +244,25 @@ def changed(**fields):
     return harm
 
 
+def model_with(**fields):
+    """The network is said to have other sizes."""
+
+    def harm(folder):
+        said = json.loads((folder / packed.NOTE).read_text())["model"]
+        changed(model={**said, **fields})(folder)
+
+    return harm
+
+
+def with_more(name):
+    def harm(folder):
+        tensors = library.load_file(folder / packed.TENSORS)
+        tensors[name] = np.zeros(3, np.float32)
+        library.save_file(tensors, folder / packed.TENSORS)
+
+    return harm
+
+
 def without(name):
     def harm(folder):
         tensors = library.load_file(folder / packed.TENSORS)
@@ -281,6 +300,11 @@ FAULTS = [
         "damaged: ",
     ),
     (changed(leaves={"params/embedding": {}}), "damaged: it has no 'format'"),
+    (model_with(depth=10**7), "damaged: depth is 10000000, but"),
+    (model_with(depth=0), "damaged: depth is 0, but"),
+    (with_more("params/layer_7/up"), "damaged: the network has no place for p"),
+    (model_with(vocabulary=10**20), "damaged: "),
+    (model_with(width=0), "damaged: "),
 ]  # fmt: skip
 
 
@@ -300,6 +324,21 @@ def test_sizes_that_do_not_fit_are_named(network, tmp_path):
     (folder / packed.NOTE).write_text(json.dumps(said))
     with pytest.raises(UsageError, match=r"embedding has shape \(11, 32\), bu"):
         packed.load(folder)
+
+
+def test_weights_that_are_no_numbers_are_named(network, tmp_path):
+    folder = packed.save(tmp_path / "out", DECODER, network[1])
+    arrays = library.load_file(folder / packed.TENSORS)
+    name = "params/norm/scale"
+    arrays[name] = np.full_like(arrays[name], np.nan)
+    library.save_file(arrays, folder / packed.TENSORS)
+    with pytest.raises(UsageError, match=f"{packed.TENSORS}: {name} holds"):
+        packed.load(folder)
+    packed.save_leaf(tmp_path / "w.safetensors", leaf())
+    small = dataclasses.replace(leaf().layer, act_scale=jnp.float32(np.inf))
+    packed.save_leaf(tmp_path / "v.safetensors", quantized.Quantized(small))
+    assert packed.load_leaf(tmp_path / "w.safetensors") is not None
+    assert packed.load_leaf(tmp_path / "v.safetensors") is None
 
 
 @pytest.mark.parametrize("raw", [b"", b"x" * 40])

@@ -24,6 +24,7 @@ VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 def config(rate=0.1, seed=0, data="digits", **chips):
     return {
+        "recipe": "edge_pruning",
         "seed": seed,
         "data": {"name": data},
         "optimizer": {"learning_rate": rate},
@@ -84,6 +85,19 @@ def mixed(tmp_path):
     broken = make(tmp_path / "broken", config(0.6))
     (broken / "summary.json").write_text("{", encoding="utf-8")
     return tmp_path
+
+
+def test_numbers_are_those_of_the_hardware_that_was_studied(tmp_path):
+    # `jaxedge chips` studies other chips than config.json tells of.
+    of, studied = config(), config(threshold=0.5)
+    make(tmp_path / "run", of, summary(studied, 0.9))
+    (entry,) = compare_runs.find([tmp_path / "run"])
+    assert entry.fields["chips.threshold"] == 0.5
+    (tmp_path / "foreign").mkdir()
+    path = tmp_path / "foreign" / "config.json"
+    path.write_text('{"model_type": "bert"}', encoding="utf-8")
+    (entry,) = compare_runs.find([path.parent])
+    assert entry.state == "damaged" and "not that of a run" in entry.note
 
 
 def test_the_front_is_that_of_all_pairs():

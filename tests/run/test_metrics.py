@@ -123,7 +123,9 @@ def test_a_kill_while_truncating_keeps_the_old_file(path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("line", ["{broken", "[1, 2]", '{"loss": 1}', "3"])
+@pytest.mark.parametrize(
+    "line", ["{broken", "[1, 2]", '{"loss": 1}', "3", "[" * 100_000]
+)
 def test_a_broken_line_is_named(path, line):
     path.write_text(f'{{"step": 0}}\n{line}\n{{"step": 1}}\n')
     with pytest.raises(checks.UsageError, match="line 2 of .*metrics.jsonl"):

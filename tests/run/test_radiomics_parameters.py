@@ -185,6 +185,7 @@ MISTAKES = {
         "Did you mean 'Idn'",
     ),
     "features": ("featureClass:\n  glcm: Idn", "'Idn'", "a list of"),
+    "no names": ("featureClass:\n  glcm: [[Idn]]", "has ['Idn']", "names of"),
     "deprecated": (
         "featureClass:\n  glcm: [Dissimilarity]",
         "equal to DifferenceAverage",
@@ -193,6 +194,10 @@ MISTAKES = {
         f"{SETTING}binWidth: 1\n  binWidth: 2",
         "binWidth is there twice",
     ),
+    "a list as a name": (f"{SETTING}? [a]\n  : 1", "no YAML", "unhashable"),
+    "no date": (f"{SETTING}binWidth: 2001-99-99", "no YAML", "month"),
+    "no number": (f"{SETTING}binWidth: 0x_", "no YAML", "base 16"),
+    "nested": (f"{SETTING}binWidth: {'[' * 5_000}", "no YAML", "recursion"),
     "no yaml": ("setting: [", "no YAML or JSON", "line 1"),
 }
 
@@ -215,6 +220,9 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="no text"):
         radiomics_parameters.read(tmp_path / "a.yaml")
+    deep = write(tmp_path, "[" * 100_000, "deep.json")
+    with pytest.raises(UsageError, match="no YAML or JSON .*recursion"):
+        radiomics_parameters.read(deep)
     twice = write(tmp_path, '{"setting": {}, "setting": {}}', "twice.json")
     with pytest.raises(UsageError, match="setting is there twice"):
         radiomics_parameters.read(twice)

@@ -1,5 +1,7 @@
 """Tests of streams that may be cut anywhere, and of archives."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -61,8 +63,15 @@ def test_a_stream_cut_anywhere_keeps_whole_chunks_and_goes_on(path):
         lambda lines: [lines[0], lines[0], lines[1]],
         lambda lines: [lines[0], b"\0" * 40 + b"\n", lines[2]],
         lambda lines: [lines[0], lines[1].replace(b"0.4", b"0.5", 1)],
+        # The end of one line and the rest of the next, as one.
+        lambda lines: [
+            lines[0],
+            b'{"start": 3' + lines[2][lines[2].index(b",") :],
+        ],
         lambda lines: [lines[0], b"[1, 2]\n"],
         lambda lines: [lines[0], b'{"start": 3}\n'],
+        lambda lines: [lines[0], b"[" * 100_000 + b"\n"],
+        lambda lines: [lines[0], b'{"score": [1' + b"0" * 400 + b"]}\n"],
     ],
 )
 def test_what_follows_damage_does_not_count(path, harm):
@@ -127,3 +136,9 @@ def test_a_damaged_archive_is_named(tmp_path):
     path.write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(checks.UsageError, match="a.npz.*delete it"):
         results.Archive(path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x.npy", b"something")
+        file.writestr("y.npy", b"\x93NUMPY\x01\x00\x0a\x00{'descr': (")
+    for name in results.Archive(path):
+        with pytest.raises(checks.UsageError, match="a.npz.*delete it"):
+            results.Archive(path)[name]

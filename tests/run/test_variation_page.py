@@ -79,7 +79,7 @@ def test_a_whole_section(undrawn):
 
 
 def test_the_table_has_every_module():
-    table = variation_page._table(FOUND).replace("\u00a0", " ")
+    table = variation_page._table(FOUND, "accuracy").replace("\u00a0", " ")
     lines = re.findall(r"<tr>(.*?)</tr>", table)
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line) for line in lines]
     head, prob, up, last = cells

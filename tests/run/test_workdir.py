@@ -147,7 +147,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
         workdir.create(tmp_path / "run", config())
 
 
-@pytest.mark.parametrize("content", ["", '{"seed": 0', "[]", "3", "\x00\xff"])
+@pytest.mark.parametrize(
+    "content", ["", '{"seed": 0', "[]", "3", "\x00\xff", "[" * 100_000]
+)
 def test_a_damaged_config_is_named(folder, content):
     (folder / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(checks.UsageError, match="config.json cannot be read"):

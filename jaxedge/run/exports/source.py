@@ -46,8 +46,8 @@ class Source(NamedTuple):
         return {
             "run": self.digest,
             "recipe": self.job.config["recipe"],
-            "network": self.job.config.get("model"),
-            "data": self.job.config.get("data"),
+            "network": self.job.config["model"],
+            "data": self.job.config["data"],
             "metrics": self.summary.get("metrics"),
             "versions": self.summary.get("versions"),
         }
