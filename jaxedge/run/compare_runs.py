@@ -145,7 +145,7 @@ def _state(folder: Path, config: Any, summary: Any) -> tuple[str, str]:
         )
         parts = ("chips", "energy", "seconds", "sweeps")
         whole = whole and all(
-            isinstance(summary.get(part, {}), dict) for part in parts
+            isinstance(summary.get(part) or {}, dict) for part in parts
         )
         if whole:
             return "finished", ""

@@ -437,7 +437,7 @@ def test_a_network_is_studied_as_it_was_given(given, resolve, tmp_path):
     names = [row["name"] for row in found["energy"]["layers"]]
     units = ["Block_0/Unit_0", "Block_0/Unit_1", "Unit_0"]
     assert sorted(names) == sorted([*(f"{u}/Conv_0" for u in units), "Dense_0"])
-    assert "Nothing was trained" in (folder / "report.html").read_text()
+    assert "Nothing was trained" in (folder / "report.html").read_text("utf-8")
     # There is no training that a new study would have to wait for.
     stop = loop.Stop()
     stop.asked = True

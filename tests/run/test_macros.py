@@ -58,7 +58,7 @@ def test_a_run_on_macros(finished):
         each = 128 / 137.5e12 * (0.5 + 0.5 * row["drop"] / 0.25)
         want = priced["conversions"] * each
         np.testing.assert_allclose(priced["joules_array"], want, rtol=1e-5)
-    page = (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text("utf-8")
     assert "<h2>Macros</h2>" in page and "One chip's cells" not in page
     assert "of the largest INL" in page and "Folding point" in page
 

@@ -308,7 +308,7 @@ def test_an_encoder_becomes_small_and_is_scored(here, capsys):
     assert names(here / "out") == [
         "jaxedge.json", "model.safetensors", "report.html", "tokenizer.json"
     ]  # fmt: skip
-    page = (here / "out" / "report.html").read_text()
+    page = (here / "out" / "report.html").read_text("utf-8")
     assert "<h1>bert in small numbers</h1>" in page
     for path in PATHS:
         assert path in page

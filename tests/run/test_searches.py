@@ -356,7 +356,15 @@ def test_executing_elsewhere_stops_by_a_file(scripted, tmp_path):
     assert search_tasks.execute(task) == 0  # The file is there: it is not run.
 
 
-def test_ctrl_c_asks_once_and_ends_the_second_time():
+@pytest.fixture
+def interruptible():
+    """As in a terminal: a process in the background may ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_asks_once_and_ends_the_second_time(interruptible):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         with searches.listening() as stop:
