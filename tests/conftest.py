@@ -50,6 +50,7 @@ ARITHMETIC = {
     "hardware",
     "learn",
     "models",
+    "radiomics",
     "quantize",
     "recipes",
     "run",

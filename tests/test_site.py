@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SITE = ROOT / "docs" / "site"
 NEEDED = ("mkdocs", "material", "mkdocstrings", "latex2mathml")

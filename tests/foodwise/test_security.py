@@ -115,6 +115,7 @@ def test_no_get_breaks_and_strangers_are_led_to_log_in(app, everybody):
                     ), asked
 
 
+@pytest.mark.slow
 def test_no_post_breaks_whatever_it_is_sent(app, everybody):
     """With a right code, wrong fields, and numbers that nothing has."""
     odd = {
