@@ -17,7 +17,7 @@ The words, in any order; those that are not given are those of
 Every field is a flag, as in any config: the chips of all hardware are studied
 alike, 100 of them under no sweep.
 
-`scripts/reproduce matrix` builds every combination and prints the table;
+`scripts/reproduce matrix` runs or traces every combination and tells of it;
 `scripts/reproduce hardware_study` compares all hardware on common tasks. No
 paper has this table: rates, epochs and thresholds are our choices, nothing in
 it is tuned for one combination, and no number is expected of most.
@@ -238,17 +238,7 @@ def _usual(model: Network, rule: Rule, small: bool) -> Any:
 
 
 def _mask(c: Any) -> None:
-    c.learn = ConfigDict(
-        {
-            "rule": "mask",
-            "keep": 0.5,
-            "weights": "signed",
-            "dead_band_start": 0.0,
-            "dead_band_stop": 0.0,
-            "dead_band_steps": 1,
-            "label_smoothing": 0.0,
-        }
-    )
+    c.learn = _config("edge_pruning", "digits").learn
     # A score is no weight: the rate of configs/edge_pruning.py.
     c.optimizer.update({"name": "sgd", "learning_rate": 0.1})
     c.optimizer.weight_decay = 5e-4

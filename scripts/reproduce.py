@@ -235,6 +235,12 @@ def drawn(
     started = commit()
     folder = ROOT / "runs" / "reproduce" / name
     found = part.reproduce(name, seeds, rest, folder, stop)
+    for rows in ("runs", "cells"):
+        if found.get(rows, True) == []:  # It must not replace a result.
+            raise checks.UsageError(
+                f"nothing of {name} is left by {' '.join(rest) or 'no seed'};"
+                " give words of its table in --only, or leave it out."
+            )
     page = functools.partial(part.page, name)
     write(name, [f"--seeds={seeds}", *rest], started, found, page)
     if hasattr(part, "draw"):

@@ -2,8 +2,8 @@
 
 `devices` runs a small config of every recipe four times: on one CPU device; on
 eight, of which one trains; on eight that share every batch; and in two
-processes of two devices each, which do too. What only maps over chips has to be
-the same to the bit, and what sums over a batch in another order nearly so.
+processes of two devices each, which do too. Draws are the same on all of them;
+sums may be rounded otherwise, and the table tells how far that goes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ import sys
 from typing import Any, NamedTuple
 
 import numpy as np
+from reproduce_tables import only
 
 from jaxedge.models import arrays
 from jaxedge.run import loop, results
@@ -114,12 +115,10 @@ def reproduce(
         chips.
     """
     del name, seeds
-    words = [a.partition("=")[2] for a in rest if a.startswith("--only=")]
-    only = {word for part in words for word in part.split(",")}
-    places = [a for a in rest if not a.startswith("--only=")]
+    kept, places = only(rest)
     rows = []
     for recipe, case in CASES.items():
-        if only and recipe not in only:
+        if kept and recipe not in kept:
             continue
         for setting in SETTINGS:
             if setting.train == "all" and not case.shares:

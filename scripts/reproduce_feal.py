@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from reproduce_tables import shown, slug, spread, trained
+from reproduce_tables import only, shown, slug, spread, trained
 
 from jaxedge.run import canvas, job, loop, main
 
@@ -76,9 +76,8 @@ def reproduce(
         "runs", a row a run with its curve.
     """
     entry = ENTRIES[name]
-    only = [a.removeprefix("--only=") for a in rest if a.startswith("--only=")]
-    rest = [a for a in rest if not a.startswith("--only=")]
-    wanted = [word for a in only for word in a.split(",")] or [*METHODS, ALL]
+    words, rest = only(rest)
+    wanted = words or [*METHODS, ALL]
     rows = []
     for seed in range(seeds):
         for method in (*METHODS, ALL):

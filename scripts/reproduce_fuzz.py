@@ -5,7 +5,7 @@ seed and read, in a process that has little memory and little time. A reader may
 refuse it by a `UsageError`, or read what is still legal; another exception, a
 crash, a hang, or a result that its contract excludes is a finding.
 
-    echo '{"name": READER, "first": 7, "count": 1, "folder": "/tmp/a"}' |
+    echo '{"name": READER, "first": 7, "count": 1, "folder": DIR}' |
         python scripts/reproduce_fuzz.py
 
 reads that input again, and says what became of it.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from reproduce_tables import shown, spread
+from reproduce_tables import only, shown, spread
 
 from jaxedge.run import canvas, job, loop, main, workdir
 
@@ -106,15 +106,14 @@ def reproduce(
         "runs", a row a run.
     """
     del name
-    words = [a.partition("=")[2] for a in rest if a.startswith("--only=")]
-    only = {word for part in words for word in part.split(",")}
-    rest = [a for a in rest if not a.startswith("--only=")]
+    kept, rest = only(rest)
     rows = []
     for seed in range(seeds):
         for task in TASKS:
             for hardware in HARDWARE:
                 for rule in hardware.rules:
-                    if only and not only & {task, hardware.word, rule}:
+                    named = {task, hardware.word, rule}
+                    if kept and not named & {*kept}:
                         continue
                     place = folder / f"{task}-{hardware.word}-{rule}-{seed}"
                     print(f"{NAME}: {place.name}", flush=True)

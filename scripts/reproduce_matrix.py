@@ -18,6 +18,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+from reproduce_tables import only
 from rich.progress import Progress
 
 from jaxedge import data
@@ -82,12 +83,11 @@ def reproduce(
         went wrong, and seconds.
     """
     del name, seeds
-    words = _only(rest)
-    places = [a for a in rest if not a.startswith("--only=")]
+    words, places = only(rest)
     config = _config_module()
     cells = [Words(**c) for c in config.combinations()]
     cells = [c for c in cells if c.model in RUN or c.hardware in LEAVES]
-    cells = [c for c in cells if not words or words & {*c}]
+    cells = [c for c in cells if not words or {*words} & {*c}]
     # A network that was trained for no hardware meets all of them.
     learned = functools.lru_cache(1)(functools.partial(_learned, places))
     last = cells[-1].hardware if cells else None
@@ -119,11 +119,6 @@ def _fault_of(path: Path) -> str | None:
     if not path.exists():
         return None
     return json.loads(path.read_text("utf-8"))["fault"] or ""
-
-
-def _only(rest: Sequence[str]) -> set[str]:
-    given = [a.partition("=")[2] for a in rest if a.startswith("--only=")]
-    return {word for part in given for word in part.split(",")}
 
 
 def _config_module() -> Any:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from reproduce_tables import shown, slug, spread, trained
+from reproduce_tables import only, shown, slug, spread, trained
 
 from jaxedge.models import arrays
 from jaxedge.run import canvas, job, loop, main, teach, workdir
@@ -164,9 +164,7 @@ def reproduce(
         "full", a row a seed, and "runs", a row a run.
     """
     entry = ENTRIES[name]
-    only = [a.removeprefix("--only=") for a in rest if a.startswith("--only=")]
-    rest = [a for a in rest if not a.startswith("--only=")]
-    words = [word for a in only for word in a.split(",")]
+    words, rest = only(rest)
     told = _teacher(folder, rest, stop) if entry.teacher else None
     full, rows = [], []
     for seed in range(seeds):

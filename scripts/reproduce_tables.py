@@ -20,6 +20,13 @@ DEPLM = "configs/deplm.py"
 DRIVE = "configs/edge_pruning.py:drive"
 
 
+def only(rest: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of every `--only=A,B`, and the other flags."""
+    given = [a for a in rest if a.startswith("--only=")]
+    words = [w for a in given for w in a.partition("=")[2].split(",") if w]
+    return words, [a for a in rest if a not in given]
+
+
 class Setting(NamedTuple):
     """One experiment.
 

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxedge.core import checks
-from jaxedge.run import compare_page, compare_runs, compare_table, metrics
+from jaxedge.run import (
+    compare_page,
+    compare_runs,
+    compare_table,
+    metrics,
+    workdir,
+)
 
 PAGE = "report.html"
 
@@ -32,13 +38,7 @@ def write(folders: Sequence[Path], out: Path) -> Path:
         )
     entries = compare_runs.find(folders)
     document = compare_page.document(out.resolve().name, entries)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise checks.UsageError(
-            f"--out is {out}, which cannot be made ({error.strerror}); choose"
-            " another folder."
-        ) from error
+    workdir.make(out, "--out")
     if not compare_table.write(out, compare_table.rows(entries)):
         print(
             f"jaxedge: {compare_table.PARQUET} needs pyarrow; pip install"

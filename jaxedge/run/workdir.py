@@ -91,15 +91,24 @@ def create(workdir: Path, config: Mapping[str, Any]) -> None:
     Raises:
         UsageError: when the folder cannot be made.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise checks.UsageError(
-            f"the workdir {workdir} cannot be made ({error.strerror}); choose"
-            " another --workdir."
-        ) from error
+    make(workdir, "--workdir")
     if not (workdir / "config.json").exists():
         write_json(workdir / "config.json", config)
+
+
+def make(folder: Path, flag: str) -> None:
+    """Makes a folder that a flag names, if it is not there.
+
+    Raises:
+        UsageError: when it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise checks.UsageError(
+            f"{flag} is {folder}, which cannot be made ({error.strerror});"
+            " choose another folder."
+        ) from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -168,6 +168,12 @@ def test_what_is_no_such_folder(made, tmp_path):
         fkd.open(made / "told", array)
 
 
+def test_two_teachers_side_by_side_are_told(copied):
+    shutil.copytree(copied / "told" / "imagenet", copied / "told" / "other")
+    with pytest.raises(UsageError, match="imagenet/train and in other/train"):
+        fkd.open(copied / "told", source(copied))
+
+
 def place(root, part="told/imagenet/train", name=f"{CLASSES[3]}_1.tar"):
     return root / part / CLASSES[3] / name
 

@@ -184,6 +184,14 @@ def spoil_meta(root):
             lambda r: remake(r, synsets=NUMBERS | {4: "n09999999"}),
             "'n09999999', which .*train lacks",
         ),
+        (
+            lambda r: remake(
+                r,
+                numbers=(9, 7, 9, 7, 9),
+                synsets={number: NUMBERS[number] for number in (9, 7)},
+            ),
+            "train has the class .*meta.mat lacks",
+        ),
         (spoil_meta, "does not tell the synsets"),
     ],
 )

@@ -11,7 +11,7 @@ from jaxedge.core.checks import UsageError
 from jaxedge.models.layers import SITES
 from jaxedge.models.learned_step import LearnedStep
 from jaxedge.models.vit import Vit
-from jaxedge.quantize import variation
+from jaxedge.quantize import learned, variation
 from jaxedge.quantize.grid import Grid
 from jaxedge.recipes import optimizers, steps, supervised
 
@@ -269,6 +269,24 @@ def test_the_slope_of_the_step_counts_held_weights_by_their_codes():
     want = np.sum(np.asarray(codes, float) * np.asarray(weight))
     np.testing.assert_allclose(slope.steps[path], [want], rtol=1e-5)
     assert not np.asarray(slope.own["Dense_1"]["kernel"]).any()
+
+
+def test_held_weights_lie_on_the_grid_of_a_step_that_is_too_small():
+    one = Trained(edges=2, freeze=0.5)
+    state = frozen(one.begun())
+    path = "Dense_1/kernel"
+    least = learned.MIN_STEP
+
+    @jax.jit  # A known step below 0 is refused.
+    def values(tiny, memory):
+        return one.rule.view(tiny, memory)["Dense_1"]["kernel"].values
+
+    for step in (least / 5, -least):
+        small = {path: jnp.full_like(state.learned.steps[path], step)}
+        tiny = state.learned._replace(steps=state.learned.steps | small)
+        held = np.asarray(state.memory.held[path].codes)
+        found = values(tiny, state.memory)
+        np.testing.assert_allclose(found[:, 1], least * held[:, 1], rtol=1e-5)
 
 
 def test_weights_freeze_at_the_threshold():

@@ -360,8 +360,10 @@ def test_a_run_that_is_not_finished(capsys, tmp_path, mlp):
 
 
 def test_a_chip_that_the_study_does_not_have(capsys, tmp_path, mlp):
-    flags = [f"--workdir={mlp[1]}", f"--out={tmp_path}", "--chip=3"]
+    out = tmp_path / "out"
+    flags = [f"--workdir={mlp[1]}", f"--out={out}", "--chip=3"]
     assert "3 chips, 0 to 2" in fails(capsys, *flags)
+    assert not out.exists()
 
 
 def test_a_folder_that_is_no_export(capsys, tmp_path, mlp):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxedge.run import job, loop, main
+from jaxedge.run import hosts, job, loop, main
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = f"{ROOT}/configs/edge_pruning.py"
@@ -399,6 +399,16 @@ def test_an_end_before_the_end(here, monkeypatch, capsys, raised, status, word):
     assert silent == "" and text.count("\n") == 1
     assert str(raised) in text and word in text
     assert status == 0 or text.startswith("jaxedge: error: ")
+
+
+def test_one_of_several_that_is_stopped_is_not_finished(here, monkeypatch):
+    def end(*arguments):
+        raise loop.Preempted("stopped at step 3")
+
+    monkeypatch.setattr(job, "run", end)
+    monkeypatch.setattr(hosts, "connect", lambda how: None)
+    flag = "--distributed=localhost:1,0,2"
+    assert main.console(run(flag)) == main.UNFINISHED == 75
 
 
 def test_a_diverging_run_says_so(here, capsys, small):

@@ -1,6 +1,8 @@
 """The matrix: networks, hardware and rules that one line of config joins."""
 
+import importlib
 import importlib.util
+import json
 from pathlib import Path
 import sys
 
@@ -30,14 +32,19 @@ def matrix():
 
 
 @pytest.fixture
-def smoke(monkeypatch):
-    """The module of the script."""
+def scripts(monkeypatch):
+    """A function from the name of a script to its module."""
     monkeypatch.syspath_prepend(ROOT / "scripts")
     monkeypatch.chdir(ROOT)
-    import reproduce_matrix
+    yield importlib.import_module
+    for name in [name for name in sys.modules if name.startswith("reproduce")]:
+        del sys.modules[name]
 
-    yield reproduce_matrix
-    del sys.modules["reproduce_matrix"]
+
+@pytest.fixture
+def smoke(scripts):
+    """The module of the script of the matrix."""
+    return scripts("reproduce_matrix")
 
 
 def test_every_combination_is_a_config_of_its_recipe(matrix):
@@ -125,6 +132,56 @@ def test_cells_are_run_once_and_faults_are_told(smoke, tmp_path, monkeypatch):
     broken = {**found[1], "fault": "UsageError: a | b"}
     page = "\n".join(smoke.page("matrix", {"cells": [found[0], broken]}))
     assert "0 of 1 t" in page and "resnet8, rram, mask" in page
+
+
+def test_a_comparison_tells_what_the_summaries_do(scripts, tmp_path):
+    study = scripts("reproduce_hardware")
+    energy = {
+        "joules_hardware": 3e-9, "joules_digital": 1e-9,
+        "seconds_hardware": 2e-7,
+    }  # fmt: skip
+    chips = {
+        "n": 4, "score_mean": 0.8, "score_std": 0.1, "score_p05": 0.6,
+        "yield": 0.5, "threshold": 0.9,
+    }  # fmt: skip
+    sweeps = {"read_noise": {"levels": [0.0, 0.1], "score_mean": [0.8, 0.7]}}
+    found = {"metrics": {"test_accuracy": 0.9}, "chips": chips}
+    found |= {"energy": energy, "sweeps": sweeps}
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps(found), encoding="utf-8")
+    row = study.figures(tmp_path)
+    # Digital sums are a part of what the hardware takes.
+    assert row["joules"] == 3e-9 and row["latency"] == 2e-7
+    row |= {"task": "digits", "hardware": "PCM", "rule": "chips", "seed": 0}
+    ideal = row | {"hardware": "ideal", "joules": None, "latency": None}
+    lines = study.page("hardware_study", {"runs": [row, ideal]})
+    (told,) = [line for line in lines if line.startswith("| PCM")]
+    assert "| 80.00 | 10.00 |" in told and "| 3 | 0.2 | - | 70.00 |" in told
+    (told,) = [line for line in lines if line.startswith("| ideal")]
+    assert "| - | - | - | 70.00 |" in told
+
+
+def test_runs_elsewhere_are_compared_to_the_bit(scripts, tmp_path):
+    devices = scripts("reproduce_devices")
+    for name, weight, score in (("a", 2.0, 0.5), ("b", 2.0, 0.5)):
+        folder = tmp_path / name
+        folder.mkdir()
+        w = np.array([weight, -1.0], np.float32)
+        np.savez(folder / "network.npz", w=w)
+        np.savez(folder / "study.npz", score=np.array([score, 0.25]))
+        found = {"metrics": {"test_accuracy": 0.5}, "score": "accuracy"}
+        text = json.dumps(found)
+        (folder / "summary.json").write_text(text, encoding="utf-8")
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert devices.compared(a, b)["same"]
+    np.savez(b / "network.npz", w=np.array([2.0, -1.5], np.float32))
+    found = devices.compared(a, b)
+    assert not found["same"] and found["apart"] == 0.25
+    np.savez(b / "network.npz", w=np.array([2.0, -1.0], np.float32))
+    np.savez(b / "study.npz", score=np.array([0.5, 0.375]))
+    found = devices.compared(a, b)
+    assert not found["same"]
+    assert (found["apart"], found["scores"]) == (0.0, 0.125)
 
 
 def test_a_mask_leaves_tokens_and_tables_alone():

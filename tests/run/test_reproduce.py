@@ -119,3 +119,15 @@ def test_formats_are_told_beside_float32(reproduce):
     assert "nvfp4 4.50" in "".join(lines)
     with pytest.raises(checks.UsageError, match="is no flag of fp4_resnets"):
         fp4.reproduce(["--images=0"], None, None)
+
+
+def test_words_that_keep_no_row_replace_no_result(reproduce, tmp_path, capsys):
+    kept = tmp_path / "results" / "matrix.json"
+    kept.parent.mkdir()
+    kept.write_text("{}", encoding="utf-8")
+    for name in ("matrix", "hardware_study", "quantized_front", "devices"):
+        assert reproduce.console([name, "--only=nothing"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "--only=nothing" in said
+    assert [path.name for path in kept.parent.iterdir()] == ["matrix.json"]
+    assert kept.read_text(encoding="utf-8") == "{}"

@@ -66,6 +66,13 @@ def test_a_mistake_is_named(make, text, word):
         make(text)
 
 
+def test_a_range_of_one_number_in_six_digits_is_told():
+    where = search_points.ranges("a=linear:1000000:1000001")
+    assert len(search_points.draw(where, 1, 0)) == 1
+    with pytest.raises(checks.UsageError, match="hold 1 different points"):
+        search_points.draw(where, 2, 0)
+
+
 def test_draws_are_those_of_streams_by_name():
     """A number is that of its field's stream, at the place of its point."""
     where = search_points.ranges(RANGES)

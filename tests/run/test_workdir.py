@@ -116,6 +116,13 @@ def test_a_run_from_before_a_field_goes_on(folder):
         workdir.check(later, config(chips__sigma=(0.0, 3.0)), study=False)
 
 
+def test_a_run_from_before_a_field_was_trained_in_one_way(folder):
+    one, all_ = (config(train__devices=word) for word in ("one", "all"))
+    workdir.check(folder, one, study=False)
+    with pytest.raises(checks.UsageError, match="train.devices: 'one' there"):
+        workdir.check(folder, all_, study=False)
+
+
 def test_many_differences_are_cut_short(folder):
     changed = {f"train__field_{i}": i for i in range(8)}
     with pytest.raises(checks.UsageError) as caught:

@@ -41,10 +41,12 @@ def run(asked: Asked) -> Path:
             " --as."
         )
     opened = source.opened(asked.workdir, asked.data_root)
-    folder.prepare(asked.out, opened.digest)
     number = asked.chip
     if number is None and "conductances" in words:
         number = 0
+    if number is not None:
+        source.check_chip(opened, number)
+    folder.prepare(asked.out, opened.digest)
     chip = None if number is None else source.chip(opened, number)
     for word in words:
         for files in _WRITERS[word](asked, opened, chip, number):

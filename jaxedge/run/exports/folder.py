@@ -52,13 +52,7 @@ def prepare(out: Path, run: str) -> None:
             f"--out is {out}, which holds files but no {FILE}, so it is no"
             " export; choose an empty folder or a new one."
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise checks.UsageError(
-            f"--out is {out}, which cannot be made ({error.strerror}); choose"
-            " another folder."
-        ) from error
+    workdir.make(out, "--out")
 
 
 def note(

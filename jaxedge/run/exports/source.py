@@ -93,6 +93,16 @@ def start(source: Source) -> Any:
     return begin(stream(key, "init"))
 
 
+def check_chip(source: Source, number: int) -> None:
+    """Raises UsageError for a chip that the study of a run does not have."""
+    count = source.job.chips.n
+    if not 0 <= number < count:
+        raise checks.UsageError(
+            f"--chip is {number}, but the study of {source.folder} has"
+            f" {count} chips, 0 to {count - 1}."
+        )
+
+
 def chip(source: Source, number: int) -> Any:
     """Variables of a chip of the run's study, as it is tested.
 
@@ -106,12 +116,8 @@ def chip(source: Source, number: int) -> Any:
     Raises:
         UsageError: for a chip that the study does not have.
     """
+    check_chip(source, number)
     job = source.job
-    if not 0 <= number < job.chips.n:
-        raise checks.UsageError(
-            f"--chip is {number}, but the study of {source.folder} has"
-            f" {job.chips.n} chips, 0 to {job.chips.n - 1}."
-        )
     key = chips.wafer(stream(job.key, "study"), number + 1)[number]
     program = jax.jit(hardware.deploy)
     params = program(
